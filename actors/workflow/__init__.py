@@ -1,0 +1,1 @@
+"""The workflow engine, which is an actor."""

@@ -1,0 +1,1 @@
+"""Systems built on Holdfast, each runnable and tested."""

@@ -1,0 +1,1 @@
+"""An event pipeline: validate, store, update metrics."""

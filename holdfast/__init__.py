@@ -1,0 +1,1 @@
+"""Holdfast: durable actors for asyncio, in one process and one folder."""

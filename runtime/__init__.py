@@ -1,0 +1,1 @@
+"""Who runs, when, and when a reply may leave."""

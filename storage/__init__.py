@@ -1,0 +1,1 @@
+"""Bytes, keys and transactions; knows no actor."""
