@@ -1,0 +1,245 @@
+"""The store: reads that see what is staged, write sets that become durable together, room that is watched.
+
+What the layers above use.  It ties the environment, the commit log and group commit of one folder together.
+
+Promises
+  * A read never waits: staged writes first, then LMDB through a snapshot that ends before the call returns.
+  * Every value read was checked against its checksum.
+  * Writes that grow the store are refused (`StorageFull`) while there is still room for deletes and for finishing what
+    was begun: LMDB can't even delete when it is full.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import lmdb
+import msgspec
+
+from . import layout
+from .commit_log import CommitLog, LmdbCommitLog, Space, read_sequence
+from .environment import Environment
+from .errors import StorageError, StorageFailed, StorageFull
+from .group_commit import MAX_BATCH_BYTES, MAX_BATCH_PUTS, MAX_STAGED_BYTES, Batch, DurableCallback, GroupCommit, Writes
+from .keys import next_prefix
+from .values import open_value
+
+# The tenth of the quota that is kept for deletes and completions.
+_QUOTA_SHARE: Final = 0.9
+_MISSING: Final = b"\x00missing"  # compared by identity
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Store:
+    """One folder, open for reading and writing by this process.  Made in a running loop by `open`."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quota_bytes: int | None = None,
+        min_free_bytes: int = 64 << 20,
+        wrap_log: Callable[[CommitLog], CommitLog] | None = None,
+        on_failed: Callable[[int, StorageFailed], None] | None = None,
+        on_broken: Callable[[StorageError], None] | None = None,
+        max_batch_puts: int = MAX_BATCH_PUTS,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
+        max_staged_bytes: int = MAX_STAGED_BYTES,
+    ) -> None:
+        """Open (or create) the folder.
+
+        quota_bytes       most bytes of live pages, None for as much as the disk holds
+        min_free_bytes    room left on the disk below which growth is refused
+        wrap_log          puts another commit log before LMDB's (a slow disk, a test's own)
+        on_failed         called with (first failed commit number, error) before anybody who waits hears of it
+        on_broken         called once when the store can't go on
+
+        Raises `FolderInUse`, `FolderRefused`, `FormatRefused` or `Damaged`.
+        """
+        self.environment = Environment(path)
+        log: CommitLog = LmdbCommitLog(self.environment)
+        self._log = log if wrap_log is None else wrap_log(log)
+        sequence, self.next_actor_number, self.next_type_number = read_sequence(self.environment)
+        self.quota_bytes = quota_bytes
+        self.min_free_bytes = min_free_bytes
+        self.space = log.space()
+        self._space_seen = time.monotonic()
+        self._begin = self.environment.lmdb.begin
+        self.group_commit = GroupCommit(
+            self._log,
+            last_number=sequence,
+            seal=self._seal,
+            on_failed=on_failed or (lambda number, error: None),
+            on_broken=on_broken or (lambda error: None),
+            on_space=self._on_space,
+            max_batch_puts=max_batch_puts,
+            max_batch_bytes=max_batch_bytes,
+            max_staged_bytes=max_staged_bytes,
+        )
+        self.wait_durable = self.group_commit.wait_durable
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key` with everything staged so far, or None.  Raises `Damaged` on a wrong checksum."""
+        value = self.group_commit.find(key, _MISSING)
+        if value is not _MISSING:
+            return value
+        return self.get_durable(key)
+
+    def get_durable(self, key: bytes) -> bytes | None:
+        """The value of `key` as of the last durable commit."""
+        environment = self.environment
+        if environment.refusal is not None:
+            raise environment.refusal
+        with self._begin() as txn:
+            stored = txn.get(key)
+        return None if stored is None else open_value(key, stored)
+
+    def scan(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False, limit: int | None = None, extra: Writes | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end in key order (or from the end), with everything staged so far.
+
+        `extra` is a write set that lies over all others: a turn's own.
+        """
+        self.environment.check_usable()
+        if limit is not None and limit <= 0:
+            return []
+        staged: Writes = {}
+        layers = self.group_commit.layers()
+        if extra:
+            layers.insert(0, extra)
+        for layer in reversed(layers):
+            for key in layer:
+                if start <= key and (end is None or key < end):
+                    staged[key] = layer[key]
+        found: list[tuple[bytes, bytes]] = []
+        with self._begin(buffers=True) as txn, txn.cursor() as cursor:
+            disk = _walk(cursor, start, end, reverse)
+            if not staged:
+                for key, stored in disk:
+                    found.append((key, open_value(key, stored)))
+                    if limit is not None and len(found) == limit:
+                        break
+                return found
+            waiting = sorted(staged, reverse=not reverse)  # popped from the end
+            for key, stored in disk:
+                while waiting and (waiting[-1] > key if reverse else waiting[-1] < key):
+                    _take(waiting.pop(), staged, found)
+                if limit is not None and len(found) >= limit:
+                    return found[:limit]
+                if waiting and waiting[-1] == key:
+                    _take(waiting.pop(), staged, found)
+                else:
+                    found.append((key, open_value(key, stored)))
+                if limit is not None and len(found) >= limit:
+                    return found[:limit]
+            while waiting and (limit is None or len(found) < limit):
+                _take(waiting.pop(), staged, found)
+        return found
+
+    def scan_prefix(
+        self, prefix: bytes, *, reverse: bool = False, limit: int | None = None, extra: Writes | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """`scan` over every key that starts with `prefix`."""
+        return self.scan(prefix, next_prefix(prefix), reverse=reverse, limit=limit, extra=extra)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def stage(self, writes: Mapping[bytes, bytes | None], *, reserve: bool = False) -> int:
+        """Add a write set to the next commit; returns the commit's number.
+
+        `reserve` is for completions of what was begun: they may use the room that is kept back.
+        Raises `StorageFull`, `Overloaded`, or the lasting reason once the store can't be used.
+        """
+        if self.environment.refusal is not None:
+            raise self.environment.refusal
+        if not reserve and not self._has_room():
+            for value in writes.values():
+                if value is not None:
+                    self._refuse_growth()
+                    break
+        return self.group_commit.stage(writes, bounded=not reserve)
+
+    @property
+    def durable(self) -> int:
+        """Number of the newest durable commit."""
+        return self.group_commit.durable
+
+    def on_durable(self, number: int, callback: DurableCallback) -> None:
+        """See `GroupCommit.on_durable`."""
+        self.group_commit.on_durable(number, callback)
+
+    async def close(self) -> None:
+        """Make everything staged durable and give the folder back."""
+        await self.group_commit.close()
+        self.environment.close()
+
+    def abandon(self, reason: StorageError) -> None:
+        """Give the folder back without committing anything more."""
+        self.group_commit.abandon(reason)
+        self.environment.close()
+
+    # -- within ----------------------------------------------------------------------------------------------------
+
+    def _seal(self, batch: Batch) -> None:
+        batch.writes[layout.META_COMMIT] = _encode((batch.number, self.next_actor_number, self.next_type_number))
+
+    def _on_space(self, space: Space) -> None:
+        self.space = space
+        self._space_seen = time.monotonic()
+
+    def _has_room(self) -> bool:
+        space = self.space
+        if space.free_bytes < self.min_free_bytes:
+            return False
+        quota = self.quota_bytes
+        return quota is None or space.used_bytes + self.group_commit.staged_bytes <= quota * _QUOTA_SHARE
+
+    def _refuse_growth(self) -> None:
+        # Nothing may commit while growth is refused, so look again by ourselves, but not on every refusal.
+        if time.monotonic() - self._space_seen > 0.2:
+            self._on_space(self._log.space())
+            if self._has_room():
+                return
+        space, quota = self.space, self.quota_bytes
+        if quota is not None and space.used_bytes + self.group_commit.staged_bytes > quota * _QUOTA_SHARE:
+            raise StorageFull(
+                f"{self.environment.path} uses {space.used_bytes} bytes (and {self.group_commit.staged_bytes} staged) of "
+                f"its quota_bytes={quota}, of which a tenth is kept for deletes and completions; delete something or "
+                f"raise the quota"
+            )
+        raise StorageFull(
+            f"the disk of {self.environment.path} has {space.free_bytes} bytes free, fewer than min_free_bytes="
+            f"{self.min_free_bytes}; free some space"
+        )
+
+
+def _walk(cursor: lmdb.Cursor, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+    if not reverse:
+        if not cursor.set_range(start):
+            return
+        for key, stored in cursor.iternext():
+            name = bytes(key)
+            if end is not None and name >= end:
+                return
+            yield name, stored
+        return
+    # set_range finds the first key at or behind `end`; the one before it is ours.
+    if not (cursor.prev() if end is not None and cursor.set_range(end) else cursor.last()):
+        return
+    for key, stored in cursor.iterprev():
+        name = bytes(key)
+        if name < start:
+            return
+        yield name, stored
+
+
+def _take(key: bytes, staged: Writes, found: list[tuple[bytes, bytes]]) -> None:
+    value = staged[key]
+    if value is not None:
+        found.append((key, value))
