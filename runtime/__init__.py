@@ -1,1 +1,1 @@
-"""Who runs, when, and when a reply may leave."""
+"""Who runs, when, and when a reply may leave: actors, turns, gates, alarms."""

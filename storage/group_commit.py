@@ -180,6 +180,11 @@ class GroupCommit:
         else:
             batch.callbacks.append(callback)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether any commit ever failed."""
+        return bool(self._failed)
+
     def failure(self, number: int) -> StorageFailed | None:
         """Why commit `number` failed; None when it did not (or is not decided)."""
         for first, last, error in self._failed:

@@ -1,0 +1,349 @@
+"""An activation: one actor in memory, its mailbox, its turn, and how a turn ends.
+
+Steps 2 to 5 of a call.  There is at most one activation of a key; the directory holds it.
+
+    idle --take--> busy --turn ends, nobody waits--> idle --evicted--> gone
+                     \\--turn ends, somebody waits--> busy (handed over)
+    any  --a commit it rests on failed--> gone
+
+Promises
+  * P1: all that a turn wrote is staged as one, or nothing is and the fields are what they were.
+  * P2: one turn at a time, in order of arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ..storage import layout
+from ..storage.errors import Overloaded, StorageFailed
+from ..storage.group_commit import Writes
+from ..storage.keys import encode_index_values, encode_number
+from .actor_storage import ActorStorage
+from .alarms import Alarms
+from .chain import CALLER, Turn
+from .errors import SharedWriteError, TurnOver, TurnPoisoned
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .ref import Ref
+    from .system import ActorSystem
+
+
+class Activation:
+    """One live actor."""
+
+    __slots__ = (
+        "__weakref__", "_alarms", "_index_keys", "_storage", "_view", "base", "busy", "dep", "encoded", "fields_key", "gone", "instance",
+        "mailbox", "number", "pins", "ready", "ref", "running_shared", "stored", "system", "tick", "turn", "type",
+    )  # fmt: skip
+
+    def __init__(self, system: ActorSystem, ref: Ref) -> None:
+        """Load the actor from disk (or make a new one); raises what the class's `__init__` raises."""
+        self.system = system
+        self.ref = ref
+        self.type = ref.type
+        # The newest commit that the state in memory rests on.
+        self.dep = 0
+        self.turn: Turn | None = None
+        # True while somebody owns the actor: a turn runs, or was promised to the waiter it was handed to.
+        self.busy = False
+        self.mailbox: deque[asyncio.Future[None]] = deque()
+        # A layer above needs it in memory (a run in progress).
+        self.pins = 0
+        self.running_shared = 0
+        self.gone = False
+        self.tick = system.tick
+        self._storage: ActorStorage | None = None
+        self._alarms: Alarms | None = None
+        self._view: Actor | None = None
+        self._index_keys: tuple[bytes, ...] = ()
+        found = system.store.get(ref.directory_key)
+        # The compact integer of the address, given with the first write.
+        self.number: int | None = None if found is None else int.from_bytes(found[1:], "big")
+        self.stored = found is not None
+        self.base = b"" if found is None else layout.DATA + found
+        self.fields_key = self.base + layout.FIELDS
+        self.encoded: bytes | None = None  # the fields as last staged; None for a new actor
+        self.instance: Actor = self.type.actor_class.__new__(self.type.actor_class)
+        self.instance._activation = self
+        # False until `on_activate` ran, where the class has one.
+        self.ready = not self.type.has_on_activate
+        self._load()
+
+    def _load(self) -> None:
+        plan = self.type.fields
+        if self.number is not None and plan.names:
+            self.encoded = self.system.store.get(self.fields_key)
+        if self.encoded is None:
+            plan.set_defaults(self.instance)
+        else:
+            plan.restore(self.instance, self.encoded, str(self.ref))
+            if plan.indexes:
+                self._index_keys = self._current_index_keys()
+        if self.type.has_init:
+            self.instance.__init__()  # type: ignore[misc]
+
+    # -- the mailbox -----------------------------------------------------------------------------------------------
+
+    async def wait_turn(self) -> None:
+        """Wait in the mailbox until the actor is handed over; raises `Overloaded` when the mailbox is full."""
+        limit = self.system.limits.max_mailbox
+        if len(self.mailbox) >= limit:
+            raise Overloaded(f"the mailbox of {self.ref} holds max_mailbox={limit} waiting calls; try again later")
+        future = self.system.loop.create_future()
+        self.mailbox.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.hand_over()  # it was ours already
+            elif future in self.mailbox:
+                self.mailbox.remove(future)
+            raise
+
+    def hand_over(self) -> None:
+        """Give the actor to the next who waits, or make it idle."""
+        while self.mailbox:
+            future = self.mailbox.popleft()
+            if not future.done():
+                self.busy = True
+                future.set_result(None)
+                return
+        self.busy = False
+
+    # -- a turn ----------------------------------------------------------------------------------------------------
+
+    def end_turn(self, turn: Turn) -> None:
+        """Stage all that the turn wrote as one write set; raises when that can't be, and then nothing was staged."""
+        if turn.poison is not None:
+            raise TurnPoisoned(f"{turn}: two calls that joined it side by side changed it and one failed") from turn.poison
+        failure = self.system.store.group_commit.failure(turn.dep)
+        if failure is not None or self.gone:
+            raise failure or StorageFailed(f"{turn}: a commit that it rests on failed, so it was undone; call again")
+        writes = turn.writes
+        plan = self.type.fields
+        encoded = self.encoded
+        if plan.names:
+            fresh = plan.encode(self.instance, str(self.ref) if encoded is None else "")
+            if fresh != encoded and (encoded is not None or writes or not self._is_default(fresh)):
+                plan.check(fresh, str(turn))
+                self._ensure_number()
+                writes[self.fields_key] = encoded = fresh
+        index_keys = self._stage_indexes(writes) if plan.indexes and encoded is not self.encoded else None
+        if writes:
+            self.commit(writes, turn.after_commit)
+            self.encoded = encoded
+            self._view = None
+            if index_keys is not None:
+                self._index_keys = index_keys
+        elif turn.after_commit is not None:
+            for callback in turn.after_commit:
+                callback(turn.dep)
+        if turn.dep > self.dep:
+            self.dep = turn.dep
+
+    def commit(self, writes: Writes, after_commit: list[Any] | None = None, *, reserve: bool = False) -> int:
+        """Stage a write set of this actor's and return the number of its commit."""
+        if not self.stored:
+            self._ensure_number()
+            assert self.number is not None
+            writes[self.ref.directory_key] = encode_number(self.number)
+        number = self.system.store.stage(writes, reserve=reserve)
+        self.stored = True
+        self.dep = number
+        if after_commit is not None:
+            for callback in after_commit:
+                callback(number)
+        return number
+
+    def roll_back(self, turn: Turn) -> None:
+        """Put the fields back to their last staged values and forget what the turn wrote."""
+        turn.writes.clear()
+        plan = self.type.fields
+        if plan.names and not self.gone:
+            if self.encoded is None:
+                plan.set_defaults(self.instance)
+            else:
+                plan.restore(self.instance, self.encoded, str(self.ref))
+
+    def _is_default(self, fresh: bytes) -> bool:
+        return fresh == self.type.default_record
+
+    # -- what the actor's facades use ------------------------------------------------------------------------------
+
+    @property
+    def storage(self) -> ActorStorage:
+        """The actor's own keys and tables."""
+        storage = self._storage
+        if storage is None:
+            storage = self._storage = ActorStorage(self)
+        return storage
+
+    @property
+    def alarms(self) -> Alarms:
+        """The actor's alarms."""
+        alarms = self._alarms
+        if alarms is None:
+            alarms = self._alarms = Alarms(self)
+        return alarms
+
+    def overlay(self) -> Writes | None:
+        """The write set of the turn that the calling code belongs to."""
+        turn = self.turn
+        if turn is None:
+            return None
+        caller = CALLER.get()
+        return turn.writes if caller is not None and getattr(caller, "root", None) is turn else None
+
+    def current_turn(self) -> Turn:
+        """The turn that the calling code belongs to; raises `TurnOver` when it has none (any more)."""
+        turn = self.turn
+        caller = CALLER.get()
+        if turn is None or turn.over or getattr(caller, "root", None) is not turn:
+            raise TurnOver(
+                f"{self.ref}: code outside a turn of this actor tried to write; write in the method itself and await all "
+                f"tasks that it starts"
+            )
+        return turn
+
+    def read(self, key: bytes) -> bytes | None:
+        """A full key with the calling turn's writes over what is staged over what is durable."""
+        overlay = self.overlay()
+        if overlay is not None and key in overlay:
+            return overlay[key]
+        return self.system.store.get(key)
+
+    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
+        """A range of full keys, seen as `read` sees one."""
+        return self.system.store.scan(start, end, reverse=reverse, limit=limit, extra=self.overlay())
+
+    def write(self, key: bytes, value: bytes | None) -> None:
+        """Put a full key into the calling turn's write set."""
+        self.current_turn().writes[key] = value
+
+    def prefix(self, kind: bytes) -> bytes:
+        """What this actor's keys of a kind begin with; a new actor gets its number now (nothing is stored by that)."""
+        if self.number is None:
+            self._ensure_number()
+        return self.base + kind
+
+    def owner(self) -> bytes:
+        """The actor's number as it stands in keys shared with other actors."""
+        return self.prefix(b"")[1:]
+
+    def _ensure_number(self) -> None:
+        if self.number is None:
+            store = self.system.store
+            self.number = store.next_actor_number
+            store.next_actor_number += 1
+            self.base = layout.DATA + encode_number(self.number)
+            self.fields_key = self.base + layout.FIELDS
+
+    # -- shared methods --------------------------------------------------------------------------------------------
+
+    def view(self) -> Actor:
+        """A copy of the actor with its last staged fields, for methods that only read; kept until they change."""
+        view = self._view
+        if view is None:
+            instance = self.instance
+            view = type(instance).__new__(type(instance))
+            view.__dict__.update(instance.__dict__)
+            place = ReadOnlyActivation(self)
+            view._activation = place  # type: ignore[assignment]
+            plan = self.type.fields
+            if self.encoded is None:
+                plan.set_defaults(view)
+            else:
+                plan.restore(view, self.encoded, str(self.ref))
+            place.expected = plan.encode(view, str(self.ref))
+            self._view = view
+        return view
+
+    def check_view(self, view: Actor, method: str) -> None:
+        """Raise `SharedWriteError` when a shared method changed its copy."""
+        place = view._activation
+        assert isinstance(place, ReadOnlyActivation)
+        if self.type.fields.names and self.type.fields.encode(view, f"{self.ref}.{method}") != place.expected:
+            if self._view is view:
+                self._view = None
+            raise SharedWriteError(
+                f"{self.ref}.{method} is @shared and changed a field; take the mark away or leave the fields alone"
+            )
+
+    # -- indexes over declared fields ------------------------------------------------------------------------------
+
+    def _current_index_keys(self) -> tuple[bytes, ...]:
+        assert self.number is not None
+        prefix = layout.FIELD_INDEX + self.type.number_bytes
+        suffix = encode_number(self.number)
+        return tuple([
+            prefix + bytes((position,)) + encode_index_values(getter(self.instance)) + suffix
+            for position, getter in enumerate(self.type.fields.indexes.values())
+        ])
+
+    def _stage_indexes(self, writes: Writes) -> tuple[bytes, ...]:
+        fresh = self._current_index_keys()
+        if fresh != self._index_keys:
+            for old in self._index_keys:
+                writes[old] = None
+            for key in fresh:
+                writes[key] = self.ref.key_bytes
+        return fresh
+
+    # -- leaving memory --------------------------------------------------------------------------------------------
+
+    def evictable(self) -> bool:
+        """Nobody needs it in memory, and all that it wrote is durable."""
+        return (
+            not self.busy and not self.pins and not self.mailbox and not self.running_shared
+            and self.dep <= self.system.store.durable
+        )  # fmt: skip
+
+    def drop(self) -> None:
+        """Leave memory: nobody finds this activation any more, and those who wait look up a new one."""
+        self.gone = True
+        if self.ref.activation is self:
+            self.ref.activation = None
+        while self.mailbox:
+            future = self.mailbox.popleft()
+            if not future.done():
+                future.set_result(None)
+
+
+class ReadOnlyActivation:
+    """What the copy of an actor that serves shared methods has in place of the activation: reads, and refuses to write."""
+
+    __slots__ = ("_activation", "alarms", "expected", "ref", "storage", "system")
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self.ref = activation.ref
+        self.system = activation.system
+        self.storage = ActorStorage(self)
+        self.alarms = Alarms(self)
+        self.expected = b""  # the record that the copy must still have when a shared method ends
+
+    @property
+    def type(self) -> Any:
+        return self._activation.type
+
+    def read(self, key: bytes) -> bytes | None:
+        return self.system.store.get(key)
+
+    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
+        return self.system.store.scan(start, end, reverse=reverse, limit=limit)
+
+    def write(self, key: bytes, value: bytes | None) -> None:
+        raise SharedWriteError(f"{self.ref}: a @shared method may not write; take the mark away")
+
+    def prefix(self, kind: bytes) -> bytes:
+        return self._activation.prefix(kind)
+
+    def owner(self) -> bytes:
+        return self._activation.owner()
+
+    def current_turn(self) -> Turn:
+        raise SharedWriteError(f"{self.ref}: a @shared method may not write; take the mark away")

@@ -1,0 +1,45 @@
+"""What a runtime knows of an actor type: class, stored name and number, fields, methods, ref class."""
+
+from __future__ import annotations
+
+from .actor import Actor
+from .errors import InvalidActor
+from .fields import FieldPlan
+from .methods import MethodPlan, method_plans
+from .ref import Ref, make_ref_class
+from .registry import type_name
+
+# A name ends where the key begins, and is shown in logs.
+_MAX_NAME_CHARACTERS = 100
+
+
+class ActorType:
+    """One actor type in one runtime."""
+
+    __slots__ = (
+        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_evict", "methods", "name", "number",
+        "number_bytes", "on_alarm", "ref_class",
+    )  # fmt: skip
+
+    def __init__(self, actor_class: type[Actor], number: int) -> None:
+        """Read the class; raises `InvalidActor` when it breaks a rule."""
+        self.actor_class = actor_class
+        self.name = type_name(actor_class)
+        if not self.name.isidentifier() or len(self.name) > _MAX_NAME_CHARACTERS:
+            raise InvalidActor(
+                f"the name of {actor_class.__qualname__} must be an identifier of at most {_MAX_NAME_CHARACTERS} characters; "
+                f"got {self.name!r}"
+            )
+        self.number = number
+        self.number_bytes = number.to_bytes(2, "big")
+        self.fields = FieldPlan(actor_class)
+        self.methods = method_plans(actor_class)
+        self.ref_class: type[Ref] = make_ref_class(self.name, self.methods)
+        self.has_init = actor_class.__init__ is not object.__init__
+        self.has_on_activate = actor_class.on_activate is not Actor.on_activate
+        self.has_on_evict = actor_class.on_evict is not Actor.on_evict
+        self.on_alarm = MethodPlan(actor_class, "on_alarm", actor_class.on_alarm)
+        blank = actor_class.__new__(actor_class)
+        self.fields.set_defaults(blank)
+        self.default_record = self.fields.encode(blank, self.name)
+        self.fields.check(self.default_record, f"the class {self.name}")

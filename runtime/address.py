@@ -1,0 +1,32 @@
+"""An actor's address: its type and its key, as objects, as bytes and as text."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+from uuid import UUID
+
+from ..storage.errors import InvalidKey
+from ..storage.keys import MAX_ACTOR_KEY_BYTES, KeyPart, encode_key
+
+ActorKey: TypeAlias = str | int | tuple[KeyPart, ...]
+GivenKey: TypeAlias = ActorKey | UUID
+
+
+def normal_key(key: GivenKey, type_name: str) -> tuple[ActorKey, bytes]:
+    """The key as actors see it (a UUID becomes its text) and its bytes; raises `InvalidKey`."""
+    if isinstance(key, UUID):
+        key = str(key)
+    if isinstance(key, tuple):
+        key = tuple(str(part) if isinstance(part, UUID) else part for part in key)
+    elif type(key) not in (str, int):
+        raise InvalidKey(
+            f"the key of {type_name} must be str, int, UUID or a tuple of them; got {key!r} of type {type(key).__qualname__}"
+        )
+    return key, encode_key(key, limit_bytes=MAX_ACTOR_KEY_BYTES, what=f"key of {type_name}")
+
+
+def show_address(type_name: str, key: ActorKey) -> str:
+    """`Type/key`, cut to a length that fits a log line."""
+    text = "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+    safe = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+    return f"{type_name}/{safe if len(safe) <= 120 else safe[:117] + '...'}"

@@ -1,0 +1,247 @@
+"""The way of a call: from a ref to the reply, when it may leave.
+
+    caller -> ref -> directory -> mailbox -> turn -> write set -> group commit -> gate -> caller
+
+The caller's own task runs the turn when the actor is idle; else it waits in the mailbox and runs it when the actor is handed
+over.  Between actors nothing waits for the disk; code outside waits at the gate.
+
+Promises
+  * P3: a reply (or an error) reaches code outside only when every commit that it rests on is durable.
+  * A cancelled caller leaves the mailbox, or its running turn rolls back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..storage.errors import StorageFailed
+from .chain import CALLER, Turn, block, find_cycle, turn_in_chain, unblock
+from .errors import DeadlockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .activation import Activation
+    from .methods import MethodPlan
+    from .ref import Ref
+    from .system import ActorSystem
+
+    # Called with the turn and the reply just before the turn ends: adds rows to the turn's own commit.
+    Attach = Callable[[Turn, object], None]
+    # The newest commit that the reply rests on, the reply, and the user's error in place of one.
+    Reply = tuple[int, object, Exception | None]
+
+
+async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    """Make a call and return the reply when the caller may see it."""
+    caller = CALLER.get()
+    if caller is None:
+        turn = None
+    elif caller.__class__ is Turn:
+        turn = None if caller.over else caller  # type: ignore[union-attr]
+    else:
+        return await caller.call(ref, plan, args, kwargs)
+    if args or kwargs:
+        args, kwargs = plan.check_arguments(args, kwargs, f"{ref}.{plan.name}")
+    elif plan.required:
+        plan.check_arguments(args, kwargs, f"{ref}.{plan.name}")
+    if turn is not None:
+        return await _call_within(ref, plan, args, kwargs, turn)
+    dep, reply, error = await run(ref, plan, args, kwargs, None, None)
+    commits = ref.system.store.group_commit
+    if dep > commits.durable or commits.has_failed:
+        await wait_gate(ref.system, dep, error)
+    if error is not None:
+        raise error
+    return reply
+
+
+async def wait_gate(system: ActorSystem, dep: int, error: BaseException | None = None) -> None:
+    """The output gate: return once commit `dep` is durable; raises `StorageFailed` when it failed."""
+    try:
+        await system.store.wait_durable(dep)
+    except StorageFailed as failure:
+        raise failure from error
+
+
+async def _call_within(
+    ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object], caller: Turn
+) -> object:
+    """A call between actors: the reply carries its dependency upward in place of waiting."""
+    dep, reply, error = await run(ref, plan, args, kwargs, caller, None)
+    if dep > caller.dep:
+        caller.dep = dep
+        if dep > caller.root.dep:
+            caller.root.dep = dep
+    if error is not None:
+        raise error
+    return reply
+
+
+async def run(
+    ref: Ref,
+    plan: MethodPlan,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    parent: Turn | None,
+    attach: Attach | None,
+) -> Reply:
+    """Get hold of the actor and run one turn (or join one); returns what came of it."""
+    system = ref.system
+    while True:
+        activation = ref.activation
+        if activation is None:
+            activation = system.directory.activate(ref)
+        else:
+            system.directory.touch(activation)
+        if plan.shared and activation.ready and turn_in_chain(parent, activation) is None:
+            return await _run_shared(activation, plan, args, kwargs, parent)
+        if activation.busy:
+            if parent is not None:
+                mine = turn_in_chain(parent, activation)
+                if mine is not None:
+                    return await _join(activation, mine.root, plan, args, kwargs, parent, attach)
+                await _wait_in_chain(activation, plan, parent)
+            else:
+                await activation.wait_turn()
+            if activation.gone:
+                continue  # it was dropped while we waited: look up a new one
+        else:
+            activation.busy = True
+        if not activation.ready:
+            await _run_on_activate(activation, parent)
+            if activation.gone:
+                continue
+        return await _run_turn(activation, plan, args, kwargs, parent, attach)
+
+
+async def _run_turn(
+    activation: Activation,
+    plan: MethodPlan,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    parent: Turn | None,
+    attach: Attach | None,
+) -> Reply:
+    turn = Turn(activation, plan.name, parent)
+    activation.turn = turn
+    token = CALLER.set(turn)
+    try:
+        reply = await plan.function(activation.instance, *args, **kwargs)
+        if reply is not None or plan.returns_value:
+            reply = plan.check_result(reply, str(turn))
+        if attach is not None:
+            attach(turn, reply)
+        activation.end_turn(turn)
+        return activation.dep, reply, None
+    except Exception as error:
+        activation.roll_back(turn)
+        return max(activation.dep, turn.dep), None, error
+    except BaseException:
+        activation.roll_back(turn)
+        raise
+    finally:
+        CALLER.reset(token)
+        turn.over = True
+        activation.turn = None
+        if activation.mailbox:
+            activation.hand_over()
+        else:
+            activation.busy = False
+
+
+async def _run_shared(
+    activation: Activation, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object], parent: Turn | None
+) -> Reply:
+    # It may go on while turns come and go, so it works on a copy of the state that was last staged.
+    view = activation.view()
+    turn = Turn(activation, plan.name, parent)
+    turn.shared = True
+    token = CALLER.set(turn)
+    activation.running_shared += 1
+    try:
+        reply = await plan.function(view, *args, **kwargs)
+        activation.check_view(view, plan.name)
+        return turn.dep, plan.check_result(reply, str(turn)), None
+    except Exception as error:
+        return turn.dep, None, error
+    finally:
+        activation.running_shared -= 1
+        CALLER.reset(token)
+        turn.over = True
+
+
+async def _wait_in_chain(activation: Activation, plan: MethodPlan, parent: Turn) -> None:
+    ring = find_cycle(parent, activation)
+    if ring is not None:
+        raise DeadlockError(ring)
+    block(parent, activation)
+    try:
+        await activation.wait_turn()
+    finally:
+        unblock(parent, activation)
+
+
+async def _join(
+    activation: Activation,
+    root: Turn,
+    plan: MethodPlan,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    parent: Turn,
+    attach: Attach | None,
+) -> Reply:
+    """A call that came back to an actor of its own chain: part of the turn that runs there.
+
+    If it raises, what it changed is undone, so that the outer turn may catch the error and go on.  When other calls joined at
+    the same time their changes can't be told apart; then the whole turn is poisoned and nothing of it is kept.
+    """
+    turn = Turn(activation, plan.name, parent)
+    turn.root = root
+    turn.writes = root.writes
+    fields = activation.type.fields
+    writes_before = dict(root.writes)
+    after_before = None if root.after_commit is None else list(root.after_commit)
+    record_before = fields.encode(activation.instance, str(turn))
+    root.joins += 1
+    joins_before, alone = root.joins, root.active_joins == 0
+    root.active_joins += 1
+    token = CALLER.set(turn)
+    try:
+        reply = plan.check_result(await plan.function(activation.instance, *args, **kwargs), str(turn))
+        if attach is not None:
+            attach(turn, reply)
+        return turn.dep, reply, None
+    except BaseException as error:
+        if alone and root.joins == joins_before:
+            root.writes.clear()
+            root.writes.update(writes_before)
+            root.after_commit = after_before
+            fields.restore(activation.instance, record_before, str(turn))
+        elif root.poison is None:
+            root.poison = error
+        if isinstance(error, Exception):
+            return turn.dep, None, error
+        raise
+    finally:
+        root.active_joins -= 1
+        CALLER.reset(token)
+        turn.over = True
+
+
+async def _run_on_activate(activation: Activation, parent: Turn | None) -> None:
+    """The turn before the first turn.  If it raises, this activation is given up and the next call makes a new one."""
+    turn = Turn(activation, "on_activate", parent)
+    activation.turn = turn
+    token = CALLER.set(turn)
+    try:
+        await activation.instance.on_activate()
+        activation.end_turn(turn)
+        activation.ready = True
+    except BaseException:
+        activation.system.directory.drop(activation)
+        raise
+    finally:
+        CALLER.reset(token)
+        turn.over = True
+        activation.turn = None

@@ -1,0 +1,131 @@
+"""The chain of calls: who called whom, from the code outside down to the turn that runs now.
+
+A context variable holds the caller.  It is None outside; a `Turn` inside an actor; another `Caller` where a layer above takes
+calls in its own way (a workflow's `run()` and its steps).
+
+A call that comes back to an actor of its own chain joins that turn.  Two chains that wait for each other are told so at once
+(`find_cycle`) instead of waiting for ever.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..storage.group_commit import Writes
+    from .activation import Activation
+    from .methods import MethodPlan
+    from .ref import Ref
+
+
+class Caller(Protocol):
+    """Code of a layer above that makes calls."""
+
+    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        """Make the call in the layer's own way."""
+        ...
+
+
+class Turn:
+    """One message being handled by one actor."""
+
+    __slots__ = (
+        "activation", "active_joins", "after_commit", "blocked_on", "dep", "joins", "method", "over", "parent", "poison",
+        "root", "shared", "writes",
+    )  # fmt: skip
+
+    def __init__(self, activation: Activation, method: str, parent: Turn | None) -> None:
+        self.activation = activation
+        self.method = method
+        self.parent = parent
+        # The turn whose write set is used; another one than self for a call that joined.
+        self.root = self
+        self.writes: Writes = {}
+        # The newest commit that this turn rests on.
+        self.dep = activation.dep
+        self.over = False
+        # A @shared method: it doesn't hold the actor, so nothing joins it and nothing waits for it.
+        self.shared = False
+        self.after_commit: list[Callable[[int], None]] | None = None
+        # Actors that calls made below this turn are queued for.
+        self.blocked_on: list[Activation] | None = None
+        self.joins = 0
+        self.active_joins = 0
+        self.poison: BaseException | None = None
+
+    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        raise AssertionError("a turn's calls are made by call.invoke")
+
+    def __str__(self) -> str:
+        return f"{self.activation.ref}.{self.method}"
+
+
+CALLER: ContextVar[Turn | Caller | None] = ContextVar("holdfast_caller", default=None)
+
+
+def turn_in_chain(turn: Turn | None, activation: Activation) -> Turn | None:
+    """The turn of this chain that runs on `activation`, if there is one."""
+    while turn is not None:
+        if turn.activation is activation and not turn.shared:
+            return turn
+        turn = turn.parent
+    return None
+
+
+def find_cycle(caller: Turn, wanted: Activation) -> list[str] | None:
+    """The ring of calls that waiting for `wanted` would close, or None.
+
+    The turn that holds `wanted` ends only after all that its own calls wait for; if one of those is held by a turn of the
+    caller's chain, nobody would ever go on.
+    """
+    seen: set[int] = set()
+
+    def search(activation: Activation, path: list[str]) -> list[str] | None:
+        holder = activation.turn
+        if holder is None or id(holder) in seen:
+            return None
+        seen.add(id(holder))
+        path = [*path, str(holder)]
+        for blocker in holder.blocked_on or ():
+            mine = turn_in_chain(caller, blocker)
+            if mine is not None:
+                return [*path, str(mine)]
+            found = search(blocker, path)
+            if found is not None:
+                return found
+        return None
+
+    ring = search(wanted, [])
+    if ring is None:
+        return None
+    start = ring[-1]
+    own = []
+    turn: Turn | None = caller
+    while turn is not None:
+        own.append(str(turn))
+        if str(turn) == start:
+            break
+        turn = turn.parent
+    return [*reversed(own), *ring]
+
+
+def block(caller: Turn, activation: Activation) -> None:
+    """Note that calls below every turn of the chain wait for `activation`."""
+    turn: Turn | None = caller
+    while turn is not None:
+        if turn.blocked_on is None:
+            turn.blocked_on = []
+        turn.blocked_on.append(activation)
+        turn = turn.parent
+
+
+def unblock(caller: Turn, activation: Activation) -> None:
+    """Take back one `block`."""
+    turn: Turn | None = caller
+    while turn is not None:
+        if turn.blocked_on is not None:
+            turn.blocked_on.remove(activation)
+        turn = turn.parent

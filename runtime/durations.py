@@ -1,0 +1,69 @@
+"""Durations as people write them: seconds, a `timedelta`, or short text such as "10s", "1h30m", "2 days"."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
+
+from ..storage.errors import CallerError
+
+Duration: TypeAlias = int | float | str | timedelta
+
+_UNIT_SECONDS: Final = {
+    "ms": 0.001,
+    "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0,
+    "m": 60.0, "min": 60.0, "minute": 60.0, "minutes": 60.0,
+    "h": 3600.0, "hour": 3600.0, "hours": 3600.0,
+    "d": 86400.0, "day": 86400.0, "days": 86400.0,
+    "w": 604800.0, "week": 604800.0, "weeks": 604800.0,
+}  # fmt: skip
+_PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+# About ten thousand years: beyond it a time in milliseconds would leave what a datetime can show.
+_MAX_SECONDS: Final = 315_360_000_000.0
+
+
+class InvalidDuration(CallerError, ValueError):
+    """A duration or a time that can't be read."""
+
+
+def to_seconds(duration: Duration, *, what: str = "duration") -> float:
+    """The duration in seconds; raises `InvalidDuration` when it can't be read, is negative or isn't finite."""
+    seconds: float
+    if isinstance(duration, timedelta):
+        seconds = duration.total_seconds()
+    elif isinstance(duration, bool):
+        raise InvalidDuration(f"{what} must be seconds, a timedelta or a text like '10s'; got {duration!r}")
+    elif isinstance(duration, (int, float)):
+        seconds = float(duration)
+    elif isinstance(duration, str):
+        seconds = _parse(duration, what)
+    else:
+        raise InvalidDuration(f"{what} must be seconds, a timedelta or a text like '10s'; got {duration!r}")
+    if not math.isfinite(seconds) or seconds < 0 or seconds > _MAX_SECONDS:
+        raise InvalidDuration(f"{what} must be between 0 and {_MAX_SECONDS:.0f} seconds; got {duration!r}")
+    return seconds
+
+
+def to_due_ms(when: Duration | datetime, now_ms: int, *, what: str = "time") -> int:
+    """A moment in milliseconds since 1970: a datetime with a zone, or a duration from now on."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise InvalidDuration(f"{what} {when!r} has no time zone; give it one (for instance timezone.utc)")
+        return round(when.timestamp() * 1000)
+    return now_ms + math.ceil(to_seconds(when, what=what) * 1000)
+
+
+def _parse(text: str, what: str) -> float:
+    position, seconds = 0, 0.0
+    lowered = text.strip().lower()
+    while position < len(lowered):
+        match = _PART.match(lowered, position)
+        if match is None or match[2] not in _UNIT_SECONDS:
+            raise InvalidDuration(f"{what} {text!r} can't be read; write it like '250ms', '10s', '1h30m' or '2 days'")
+        seconds += float(match[1]) * _UNIT_SECONDS[match[2]]
+        position = match.end()
+    if not lowered:
+        raise InvalidDuration(f"{what} is empty; write it like '10s'")
+    return seconds

@@ -1,0 +1,173 @@
+"""Declared fields: an actor's durable state as one record.
+
+Every annotated name of the class that does not begin with an underscore is a field.  The record is encoded at the end of
+a turn and written when its bytes changed; decoding the last bytes is the rollback.
+
+Records are maps by name, so a field added later with a default just works.  For other changes raise `version` and give the
+class an `upgrade(stored_version, data)`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from operator import attrgetter
+from typing import ClassVar, Final, get_origin, get_type_hints
+
+import msgspec
+
+from ..storage.errors import Damaged
+from ..storage.keys import IndexValue
+from .codec import BAD_VALUE, ENCODER, decode_plain, reason
+from .errors import InvalidActor, InvalidResult
+
+_VERSION: Final = "__version"
+
+
+class FieldPlan:
+    """How the fields of one actor type are encoded, checked, restored and indexed."""
+
+    __slots__ = ("_decode", "_defaults", "_getter", "_struct", "_version", "actor_type", "indexes", "names")
+
+    def __init__(self, actor_type: type) -> None:
+        """Read the annotations of `actor_type`; raises `InvalidActor` for a field that has no default or can't be stored."""
+        self.actor_type = actor_type
+        hints = declared_hints(actor_type)
+        self.names = tuple(hints)
+        self._version = _class_version(actor_type)
+        self._defaults: dict[str, Callable[[], object]] = {}
+        fields: list[tuple[str, object, object]] = [("version_", int, self._version)]
+        for name, hint in hints.items():
+            if not hasattr(actor_type, name):
+                raise InvalidActor(f"field {actor_type.__name__}.{name} needs a default, which a new actor starts with")
+            factory = _default_factory(getattr(actor_type, name))
+            self._defaults[name] = factory
+            fields.append((name, hint, msgspec.field(default_factory=factory)))
+        try:
+            self._struct = msgspec.defstruct(
+                f"{actor_type.__name__}Fields", fields, rename={"version_": _VERSION}  # type: ignore[arg-type]
+            )
+            self._decode = msgspec.msgpack.Decoder(self._struct).decode
+        except TypeError as error:
+            raise InvalidActor(f"a field of {actor_type.__name__} has a type that can't be stored: {error}") from error
+        self._getter: Callable[[object], tuple[object, ...]] | None = None
+        if len(self.names) == 1:
+            get_one = attrgetter(self.names[0])
+            self._getter = lambda instance: (get_one(instance),)
+        elif self.names:
+            self._getter = attrgetter(*self.names)
+        self.indexes = _index_getters(actor_type, hints)
+
+    def set_defaults(self, instance: object) -> None:
+        """Give `instance` the fields of a new actor."""
+        for name, factory in self._defaults.items():
+            setattr(instance, name, factory())
+
+    def encode(self, instance: object, where: str) -> bytes:
+        """The record of `instance`; raises `InvalidResult` when a field can't be stored."""
+        getter = self._getter
+        if getter is None:
+            return b""
+        try:
+            return ENCODER.encode(self._struct(self._version, *getter(instance)))
+        except BAD_VALUE as error:
+            raise InvalidResult(f"{where} left a field that can't be stored: {reason(error)}") from error
+        except AttributeError as error:
+            raise InvalidResult(f"{where} deleted a declared field: {error}") from error
+
+    def check(self, record: bytes, where: str) -> None:
+        """Raise `InvalidResult` when a record's values don't match the annotations."""
+        try:
+            self._decode(record)
+        except BAD_VALUE as error:
+            raise InvalidResult(f"{where} left a field that doesn't match its annotation: {reason(error)}") from error
+
+    def restore(self, instance: object, record: bytes, where: str) -> None:
+        """Set the fields of `instance` from a record; raises `Damaged` when it doesn't fit the class."""
+        if not self.names:
+            return
+        try:
+            values = self._decode(record)
+            if values.version_ != self._version:  # type: ignore[attr-defined]
+                values = self._upgraded(record)
+        except BAD_VALUE as error:
+            raise Damaged(
+                f"the stored fields of {where} don't fit the class: {reason(error)}; give new fields defaults, or raise "
+                f"`version` and write `upgrade`"
+            ) from error
+        for name in self.names:
+            setattr(instance, name, getattr(values, name))
+
+    def _upgraded(self, record: bytes) -> object:
+        data: dict[str, object] = decode_plain(record)
+        stored_version = data.pop(_VERSION, 1)
+        upgrade = getattr(self.actor_type, "upgrade", None)
+        if upgrade is None:
+            raise ValueError(f"stored version {stored_version}, the class has version {self._version} and no upgrade()")
+        upgraded = dict(upgrade(stored_version, data))
+        upgraded[_VERSION] = self._version
+        return self._decode(ENCODER.encode(upgraded))
+
+
+def declared_hints(actor_type: type) -> dict[str, object]:
+    """Names and types of the declared fields, base classes first."""
+    hints: dict[str, object] = {}
+    for base in reversed(actor_type.__mro__):
+        if base.__dict__.get("_holdfast_base", False):
+            continue
+        # Only the fields' own annotations are resolved: others may name what only a type checker imports.
+        own = {name: hint for name, hint in inspect.get_annotations(base).items() if not name.startswith("_")}
+        namespace = dict(vars(sys.modules[base.__module__])) if base.__module__ in sys.modules else {}
+        try:
+            resolved = get_type_hints(types.SimpleNamespace(__annotations__=own), namespace, dict(vars(base)), include_extras=True)
+        except NameError as error:
+            raise InvalidActor(
+                f"an annotation of {base.__name__} can't be resolved: {error}; define the type at module level"
+            ) from error
+        hints.update({
+            name: hint for name, hint in resolved.items() if get_origin(hint) is not ClassVar and hint is not ClassVar
+        })
+    return hints
+
+
+def _class_version(actor_type: type) -> int:
+    version = getattr(actor_type, "version", 1)
+    if type(version) is not int or version < 1:
+        raise InvalidActor(f"{actor_type.__name__}.version must be a whole number from 1 on; got {version!r}")
+    return version
+
+
+def _default_factory(default: object) -> Callable[[], object]:
+    if isinstance(default, (int, str, bytes, float, bool, type(None), tuple, frozenset)):
+        return lambda: default
+    return lambda: copy.deepcopy(default)
+
+
+IndexGetter = Callable[[object], "tuple[IndexValue, ...]"]
+
+
+def _index_getters(actor_type: type, hints: dict[str, object]) -> dict[tuple[str, ...], IndexGetter]:
+    from ..storage.table import index_value
+
+    declared: object = getattr(actor_type, "indexes", ())
+    getters: dict[tuple[str, ...], IndexGetter] = {}
+    if not isinstance(declared, tuple):
+        raise InvalidActor(f"{actor_type.__name__}.indexes must be a tuple of tuples of field names")
+    for names in declared:
+        if isinstance(names, str):
+            names = (names,)
+        for name in names:
+            if name.split(".")[0] not in hints:
+                raise InvalidActor(f"{actor_type.__name__}.indexes names {name!r}, which is no declared field")
+        getters[tuple(names)] = _values_getter(tuple(names), index_value)
+    return getters
+
+
+def _values_getter(names: tuple[str, ...], convert: Callable[[object], IndexValue]) -> IndexGetter:
+    getter = attrgetter(*names)
+    if len(names) == 1:
+        return lambda instance: (convert(getter(instance)),)
+    return lambda instance: tuple([convert(value) for value in getter(instance)])

@@ -1,0 +1,26 @@
+"""The bounds of a runtime, each with its name."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runtime holds at most.  Errors name the bound that was met."""
+
+    max_active: int = 10_000
+    """Activations in memory; beyond it the longest unused leave first (more stay only while all are needed)."""
+    idle_seconds: float = 60.0
+    """An activation leaves memory after so long without a call."""
+    max_mailbox: int = 10_000
+    """Calls that wait for one actor; beyond it `Overloaded`."""
+    max_firing: int = 1_000
+    """Alarms being handled at the same time; the others wait on disk."""
+    stall_seconds: float | None = 1.0
+    """A turn that blocks the loop longer is named in the log; None for no watchdog."""
+    max_batch_puts: int = 4_000
+    """Keys written by one commit; the loop waits about 1 us for each."""
+    max_batch_bytes: int = 16 << 20
+    """Bytes written by one commit."""
+    max_staged_bytes: int = 256 << 20
+    """Bytes that wait for the disk; beyond it `Overloaded`."""

@@ -1,0 +1,153 @@
+"""Methods as the outside sees them: who may be called, and how arguments and results are checked and copied.
+
+Step 1 of a call.  A plan is made once for each method.  Arguments and results go through the codec against the annotations,
+so a caller and an actor never share an object; plain scalars of the right type pass as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar, get_type_hints
+
+import msgspec
+
+from .codec import BAD_VALUE, ENCODER, SCALARS, reason
+from .errors import InvalidActor, InvalidArgument, InvalidResult
+
+Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+# Hooks: called by the runtime, never by others.
+HOOKS: Final = frozenset({"on_activate", "on_alarm", "on_evict"})
+
+
+def shared(method: Method) -> Method:
+    """Mark a method that only reads: it may run beside a turn, on the state that was last committed."""
+    method._holdfast_shared = True  # type: ignore[attr-defined]
+    return method
+
+
+class MethodPlan:
+    """One callable method of an actor type."""
+
+    __slots__ = (
+        "_decode_result", "_parameters", "_positional", "_required_positional", "_result_scalar", "_signature", "function", "name",
+        "required", "returns_value", "shared",
+    )  # fmt: skip
+
+    def __init__(self, actor_type: type, name: str, function: Callable[..., Coroutine[Any, Any, object]]) -> None:
+        self.name = name
+        self.function = function
+        self.shared: bool = getattr(function, "_holdfast_shared", False)
+        where = f"{actor_type.__name__}.{name}"
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[1:]
+        self._signature = signature.replace(parameters=parameters)
+        try:
+            hints = get_type_hints(function, include_extras=True, localns=vars(actor_type))
+        except NameError as error:
+            raise InvalidActor(f"an annotation of {where} can't be resolved: {error}; define it at module level") from error
+        self._parameters: dict[str, tuple[object, Callable[[bytes], object]]] = {}
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise InvalidActor(f"{where} takes *{parameter.name}; a method that is called by message names its parameters")
+            hint = hints.get(parameter.name, Any)
+            self._parameters[parameter.name] = (_scalar(hint), _decoder(hint, f"parameter {parameter.name} of {where}"))
+        # The plain way: nothing but positional arguments of scalar types.
+        self._positional = tuple(scalar for scalar, _ in self._parameters.values())
+        self.required = any(parameter.default is parameter.empty for parameter in parameters)
+        # So many positional arguments are enough for the plain way; more than there are when one is keyword-only.
+        keyword_only = any(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
+        self._required_positional = sum(parameter.default is parameter.empty for parameter in parameters)
+        if keyword_only:
+            self._required_positional = len(parameters) + 1
+        result = hints.get("return", Any)
+        self._result_scalar = _scalar(result)
+        self.returns_value = self._result_scalar is not type(None)
+        self._decode_result = _decoder(result, f"the result of {where}")
+
+    def check_arguments(self, args: tuple[object, ...], kwargs: dict[str, object], where: str) -> tuple[tuple[object, ...], dict[str, object]]:
+        """The arguments copied and checked; raises `InvalidArgument`."""
+        if not kwargs and self._required_positional <= len(args) <= len(self._positional):
+            for value, scalar in zip(args, self._positional):  # noqa: B905  # fewer arguments than parameters is fine here
+                if value.__class__ is not scalar:
+                    break
+            else:
+                return args, kwargs
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArgument(f"{where}{self._signature}: {error}") from None
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = self._copy(name, value, where)
+        return bound.args, bound.kwargs
+
+    def check_result(self, result: object, where: str) -> object:
+        """The result copied and checked; raises `InvalidResult`."""
+        if result.__class__ is self._result_scalar:
+            return result
+        try:
+            return self._decode_result(ENCODER.encode(result))
+        except BAD_VALUE as error:
+            raise InvalidResult(
+                f"{where} returned a {type(result).__qualname__} that doesn't match its annotation or can't be copied: "
+                f"{reason(error)}"
+            ) from error
+
+    def with_function(self, function: Callable[..., Coroutine[Any, Any, object]]) -> MethodPlan:
+        """The same plan around another function: a turn that the runtime makes itself."""
+        plan = copy.copy(self)
+        plan.function = function
+        return plan
+
+    def decode_result(self, encoded: bytes) -> object:
+        """A stored result as its type."""
+        return self._decode_result(encoded)
+
+    def _copy(self, name: str, value: object, where: str) -> object:
+        scalar, decode = self._parameters[name]
+        if value.__class__ is scalar:
+            return value
+        try:
+            return decode(ENCODER.encode(value))
+        except BAD_VALUE as error:
+            raise InvalidArgument(
+                f"{where}: argument {name!r}: {reason(error)}; got {_shorten(value)} of type {type(value).__qualname__}"
+            ) from None
+
+
+def method_plans(actor_type: type) -> dict[str, MethodPlan]:
+    """The plans of all methods that may be called from outside."""
+    plans: dict[str, MethodPlan] = {}
+    for name in dir(actor_type):
+        if name.startswith("_") or name in HOOKS:
+            continue
+        attribute = inspect.getattr_static(actor_type, name)
+        if inspect.iscoroutinefunction(attribute):
+            plans[name] = MethodPlan(actor_type, name, attribute)
+        elif getattr(attribute, "_holdfast_shared", False):
+            raise InvalidActor(f"{actor_type.__name__}.{name} is marked @shared but is not an async method")
+    return plans
+
+
+def _scalar(hint: object) -> object:
+    if hint is None:
+        return type(None)
+    return hint if hint in SCALARS else _NeverAType
+
+
+def _decoder(hint: object, what: str) -> Callable[[bytes], object]:
+    try:
+        return msgspec.msgpack.Decoder(hint).decode  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InvalidActor(f"{what} has a type that can't be sent: {error}") from error
+
+
+class _NeverAType:
+    """Stands for "no plain scalar": no value has this class."""
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
