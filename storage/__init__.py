@@ -1,1 +1,1 @@
-"""Bytes, keys and transactions: one folder, one LMDB environment, one ordered log of commits.  Knows no actor."""
+"""Bytes, keys and transactions: one folder, one LMDB environment, one ordered log.  Knows no actor."""

@@ -1,13 +1,13 @@
 """The seam of a commit: `commit(batch)` says durable, not happened, or unknown.
 
-Step 6 of a call, on the writer thread.  Everything above sees a commit only through this protocol, so tests hold it in
-the hand, and a replicated log can stand before LMDB later.
+Step 6 of a call, on the writer thread.  Everything above sees a commit only through this protocol, so tests
+hold it in the hand, and a replicated log can stand before LMDB later.
 
 Promises
   * DURABLE is said only after both of LMDB's flushes came back.
   * NOT_HAPPENED leaves what was stored before whole, and later commits may go on.
-  * UNKNOWN (the last page write failed) is final: nothing more is done with this environment.  Reopening reads the stored
-    sequence number, which decides.
+  * UNKNOWN (the last page write failed) is final: nothing more is done with this environment.  Reopening
+    reads the stored sequence number, which decides.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class CommitLog(Protocol):
     """Where batches become durable, one after the other, on the writer thread."""
 
     def commit(self, writes: Mapping[bytes, bytes | None], staged: Callable[[], None]) -> CommitResult:
-        """Make the writes (None deletes) durable as one.  Calls `staged` once, as soon as it needs the interpreter no more."""
+        """Make the writes (None deletes) durable as one.  Calls `staged` once, as soon as it needs the
+        interpreter no more."""
         ...
 
     def space(self) -> Space:
@@ -78,7 +79,7 @@ class LmdbCommitLog:
             txn = self._env.begin(write=True)
         except lmdb.Error as error:
             staged()
-            return CommitResult(Outcome.UNKNOWN, self._unknown(error))
+            return self._judge(error, "beginning a commit")
         try:
             put, delete = txn.put, txn.delete
             for key, value in writes.items():
@@ -97,23 +98,23 @@ class LmdbCommitLog:
         try:
             txn.commit()
         except lmdb.Error as error:
-            return self._judge(error)
+            return self._judge(error, "committing")
         return DURABLE
 
     def space(self) -> Space:
         with self._env.begin() as txn:
-            stat = txn.stat(db=None)  # type: ignore[arg-type]
+            stat = txn.stat(db=None)
         pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         disk = os.statvfs(self._environment.path)
         return Space(pages * self._page_bytes, disk.f_bavail * disk.f_frsize)
 
-    def _judge(self, error: lmdb.Error) -> CommitResult:
-        # LMDB marks an environment whose meta page write failed: from then on every transaction raises PanicError.
+    def _judge(self, error: lmdb.Error, doing: str) -> CommitResult:
+        # When writing the meta page failed, LMDB raises PanicError for every transaction from then on.
         try:
             self._env.begin().abort()
         except lmdb.Error:
             return CommitResult(Outcome.UNKNOWN, self._unknown(error))
-        return CommitResult(Outcome.NOT_HAPPENED, self._failure(error, "committing"))
+        return CommitResult(Outcome.NOT_HAPPENED, self._failure(error, doing))
 
     def _failure(self, error: lmdb.Error, doing: str) -> StorageFailed:
         if isinstance(error, lmdb.MapFullError):
@@ -122,13 +123,18 @@ class LmdbCommitLog:
         disk = os.statvfs(self._environment.path)
         free = disk.f_bavail * disk.f_frsize
         if free < 1 << 20:
-            return StorageFull(f"{self._environment.path}: the disk is full ({free} bytes free) while {doing}: {error}")
-        return StorageFailed(f"{self._environment.path}: {doing} failed: {error}; nothing of this commit was stored")
+            return StorageFull(
+                f"{self._environment.path}: the disk is full ({free} bytes free) while {doing}: {error}"
+            )
+        return StorageFailed(
+            f"{self._environment.path}: {doing} failed: {error}; nothing of this commit was stored"
+        )
 
     def _unknown(self, error: lmdb.Error) -> StorageFailed:
         return StorageFailed(
-            f"{self._environment.path}: writing the last page of a commit failed: {error}; whether it is on disk shows "
-            f"only when the folder is opened again, so the store is closed now"
+            f"{self._environment.path}: writing the last page of a commit failed: {error}; whether it is on "
+            f"disk "
+            f"shows only when the folder is opened again, so the store is closed now"
         )
 
 
@@ -157,4 +163,6 @@ def read_sequence(environment: Environment) -> tuple[int, int, int]:
     try:
         return msgspec.msgpack.decode(open_value(layout.META_COMMIT, raw), type=tuple[int, int, int])
     except msgspec.MsgspecError as error:
-        raise Damaged(f"{environment.path}: the commit record is damaged; restore the folder from a backup") from error
+        raise Damaged(
+            f"{environment.path}: the commit record is damaged; restore the folder from a backup"
+        ) from error

@@ -7,9 +7,10 @@ First thing of a runtime and last thing it lets go.  A folder holds
     data.mdb-lock   LMDB's table of readers
 
 Promises
-  * A crash while the folder is being created leaves nothing that later stands in the way: the file is made under another
-    name, synced, renamed, and the folder is synced (LMDB never syncs folders).
-  * A file that is cut off, has another format or other rights is refused with a sentence, before LMDB would crash on it.
+  * A crash while the folder is being created leaves nothing that later stands in the way: the file is made
+    under another name, synced, renamed, and the folder is synced (LMDB never syncs folders).
+  * A file that is cut off, has another format or other rights is refused with a sentence, before LMDB would
+    crash on it.
   * A forked child can't use the environment (LMDB would let it write).
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 import weakref
 from pathlib import Path
 from typing import Final
@@ -26,7 +28,8 @@ import lmdb
 import msgspec
 
 from . import layout
-from .errors import Damaged, FolderRefused, ForkedProcess, FormatRefused, StorageClosed, StorageError
+from .errors import Damaged, FolderRefused, ForkedProcess, FormatRefused, StorageClosed, StorageError, fresh
+from .file_length import refuse_cut_off
 from .owner_lock import OwnerLock
 from .values import open_value, seal_value
 
@@ -34,20 +37,24 @@ DATA_NAME: Final = "data.mdb"
 _CREATING: Final = "data.mdb.creating"
 _MAP_BYTES: Final = 1 << 40  # address space, not disk; halved until the system grants it
 _MIN_MAP_BYTES: Final = 1 << 30
-# Engine 0.9 (1.0 can't be read by older tools); a new environment would otherwise follow an environment variable.
+# Engine 0.9 (1.0 can't be read by older tools); a new environment would otherwise follow an environment
+# variable.
 _LMDB_ENGINE: Final = 0
 
 _environments: weakref.WeakSet[Environment] = weakref.WeakSet()
 
 
 class Environment:
-    """An open LMDB environment with its locks.  `read_only` opens beside a living owner and takes no lock of its own."""
+    """An open LMDB environment with its locks.  `read_only` opens beside a living owner and takes no lock of
+    its own."""
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.path = Path(path)
         self.read_only = read_only
         # Why it can't be used any more; None while it can.
         self.refusal: StorageError | None = None
+        # Held by a backup or a check in another thread while it uses the file; `close` waits for it.
+        self.long_read = threading.Lock()
         self._lock: OwnerLock | None = None
         if read_only:
             if not (self.path / DATA_NAME).is_file():
@@ -69,7 +76,12 @@ class Environment:
 
     def _open(self) -> lmdb.Environment:
         file = self.path / DATA_NAME
-        size = os.stat(file, follow_symlinks=False).st_size
+        found = os.stat(file, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            raise FolderRefused(f"{file} is no plain file; links and devices are not followed")
+        size = found.st_size
+        if size == 0:  # LMDB would make a new store of it
+            raise Damaged(f"{file} is empty; restore it from a backup")
         try:
             env = _open_lmdb(file, read_only=self.read_only)
         except lmdb.Error as error:
@@ -79,14 +91,13 @@ class Environment:
                 ) from error
             raise FolderRefused(f"{file} can't be opened: {error}; check the rights of the folder") from error
         try:
-            needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-            if size < needed:
-                raise Damaged(
-                    f"{file} is cut off: it has {size} bytes, its own index needs {needed}; restore it from a backup"
-                )
+            refuse_cut_off(env, file)
             if not self.read_only:
                 env.reader_check()
             _check_format(env, file)
+        except lmdb.Error as error:
+            env.close()
+            raise Damaged(f"{file} is damaged: {error}; restore it from a backup") from error
         except BaseException:
             env.close()
             raise
@@ -95,14 +106,39 @@ class Environment:
     def check_usable(self) -> None:
         """Raise the reason why the environment can't be used, if there is one."""
         if self.refusal is not None:
-            raise self.refusal
+            raise fresh(self.refusal)
+
+    def translate(self, error: lmdb.Error) -> StorageError:
+        """What a failed read of LMDB's means."""
+        if self.refusal is not None:
+            return fresh(self.refusal)
+        if isinstance(error, lmdb.PanicError):
+            return StorageClosed(
+                f"{self.path}: the store closed itself after a commit of unknown outcome: {error}"
+            )
+        if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError)):
+            return Damaged(f"{self.path} is damaged: {error}; restore it from a backup")
+        return StorageError(f"{self.path}: reading failed: {error}")
 
     def close(self) -> None:
         """Close it and give the folder back; calling it again does nothing."""
         if isinstance(self.refusal, (StorageClosed, ForkedProcess)):
             return
         self.refusal = StorageClosed(f"the store in {self.path} is closed")
-        self.lmdb.close()
+        with self.long_read:
+            self.lmdb.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def refuse_child(self) -> None:
+        """Make a forked child's copy of this object useless, and let go of the locks that it inherited."""
+        self.refusal = ForkedProcess(
+            f"process {os.getpid()} was forked from the owner of {self.path} and may not use its store; "
+            f"start "
+            f"workers with 'spawn', or open the store only after forking"
+        )
+        # A child that outlives its parent would keep the folder locked.  Closing its copies unlocks nothing
+        # now.
         if self._lock is not None:
             self._lock.release()
 
@@ -116,14 +152,17 @@ def _prepare_folder(path: Path) -> None:
         if not stat.S_ISDIR(mode):
             raise FolderRefused(f"{path} is not a folder")
         if mode & stat.S_IWOTH:
-            raise FolderRefused(f"folder {path} is writable by everybody ({stat.filemode(mode)}); chmod it to 0700")
+            raise FolderRefused(
+                f"folder {path} is writable by everybody ({stat.filemode(mode)}); chmod it to 0700"
+            )
         if not os.access(path, os.W_OK | os.X_OK) or os.statvfs(path).f_flag & os.ST_RDONLY:
             raise FolderRefused(f"folder {path} is read-only; a runtime must be able to write there")
         if not (path / DATA_NAME).exists():
             foreign = sorted(entry for entry in os.listdir(path) if not _is_ours(entry))
             if foreign:
                 raise FolderRefused(
-                    f"folder {path} holds other files ({', '.join(foreign[:3])}) and no store; use an empty folder"
+                    f"folder {path} holds other files ({', '.join(foreign[:3])}) and no store; use an empty "
+                    f"folder"
                 )
     except OSError as error:
         raise FolderRefused(f"folder {path} can't be used: {error.strerror or error}") from error
@@ -175,10 +214,14 @@ def _check_format(env: lmdb.Environment, file: Path) -> None:
         raw = txn.get(layout.META_FORMAT)
     if raw is None:
         raise FormatRefused(f"{file} has no format stamp: it was not made by Holdfast")
-    stamp = msgspec.msgpack.decode(open_value(layout.META_FORMAT, raw), type=int)
+    try:
+        stamp = msgspec.msgpack.decode(open_value(layout.META_FORMAT, raw), type=int)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"{file}: the format stamp is damaged; restore the file from a backup") from error
     if stamp > layout.FORMAT:
         raise FormatRefused(
-            f"{file} is in format {stamp}, this version reads up to {layout.FORMAT}; use a newer version of Holdfast"
+            f"{file} is in format {stamp}, this version reads up to {layout.FORMAT}; use a newer version of "
+            f"Holdfast"
         )
 
 
@@ -202,10 +245,7 @@ def _sync(path: Path, flags: int) -> None:
 
 def _refuse_after_fork() -> None:
     for environment in list(_environments):
-        environment.refusal = ForkedProcess(
-            f"process {os.getpid()} was forked from the owner of {environment.path} and may not use its store; "
-            f"start workers with 'spawn', or open the store only after forking"
-        )
+        environment.refuse_child()
 
 
 os.register_at_fork(after_in_child=_refuse_after_fork)

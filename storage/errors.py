@@ -7,11 +7,13 @@ The first level says who is to blame, and so what to do:
     StorageError    disk, folder or database: see the message for what to do
     InternalError   our own mistake: report it
 
-The layers above add their own members (`runtime/errors.py`, `actors/errors.py`).  Errors raised by user code are
-never wrapped: they reach the caller as they are.
+The layers above add their own members (`runtime/errors.py`, `actors/errors.py`).  Errors raised by user code
+are never wrapped: they reach the caller as they are.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 
 class HoldfastError(Exception):
@@ -34,7 +36,7 @@ class InternalError(HoldfastError):
     """A rule that the library sets itself was broken.  Please report it."""
 
 
-# -- the caller's ------------------------------------------------------------------------------------------------
+# -- the caller's --------------------------------------------------------------------------------------------
 
 
 class InvalidKey(CallerError, ValueError):
@@ -49,7 +51,7 @@ class Overloaded(CallerError):
     """A bounded queue is full.  Nothing was done; try again later, with back-off."""
 
 
-# -- the store's -------------------------------------------------------------------------------------------------
+# -- the store's ---------------------------------------------------------------------------------------------
 
 
 class StorageFailed(StorageError):
@@ -82,3 +84,14 @@ class Damaged(StorageError):
 
 class ForkedProcess(StorageError):
     """A forked child used a store that its parent opened."""
+
+
+E = TypeVar("E", bound=HoldfastError)
+
+
+def fresh(error: E) -> E:
+    """A copy of a lasting error, to raise: raising the same object again and again would lengthen its
+    traceback for ever."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

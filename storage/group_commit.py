@@ -1,7 +1,8 @@
 """Group commit: the write sets that arrive while the writer is busy become the next commit.
 
-Steps 5 to 7 of a call.  A turn stages its write set and gets a number; whoever must not go on before it is durable waits for
-that number.  There is no timer: a commit starts as soon as the one before is done and something is staged.
+Steps 5 to 7 of a call.  A turn stages its write set and gets a number; whoever must not go on before it is
+durable waits for that number.  There is no timer: a commit starts as soon as the one before is done and
+something is staged.
 
     gathering --(loop callback)--> sealed --> in flight --(writer thread)--> durable
                                                       \\--> failed, with all that was staged behind it
@@ -9,13 +10,13 @@ that number.  There is no timer: a commit starts as soon as the one before is do
 Promises
   * Commits are ordered, so "n is durable" means that everything before n is.
   * A write set is never split over two commits.
-  * A failed commit is never acknowledged: it and all that was staged behind it fail together (P9).  Their numbers are never
-    used again.
+  * A failed commit is never acknowledged: it and all that was staged behind it fail together (P9).  Their
+    numbers are never used again.
   * Reads see what is staged at once (`layers`).
 
-The hand-shake.  The writer needs the interpreter for each put, and a busy loop would starve it without end.  So the loop
-hands the batch over and waits until the puts are in (about 1 us a put; `max_batch_puts` bounds the wait); the flushes then run
-without the interpreter while the loop goes on.
+The hand-shake.  The writer needs the interpreter for each put, and a busy loop would starve it without end.
+So the loop hands the batch over and waits until the puts are in (about 1 us a put; `max_batch_puts` bounds
+the wait); the flushes then run without the interpreter while the loop goes on.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from .commit_log import CommitLog, CommitResult, Outcome, Space
-from .errors import Overloaded, StorageClosed, StorageError, StorageFailed
+from .errors import Overloaded, StorageClosed, StorageError, StorageFailed, fresh
 
 DurableCallback: TypeAlias = Callable[[StorageFailed | None], None]
 Writes: TypeAlias = dict[bytes, bytes | None]
@@ -48,7 +50,8 @@ class Batch:
         self.number = number
         self.writes: Writes = {}
         self.size_bytes = 0
-        # One future for each who waits, not one for all: cancelling a task cancels the very future that it awaits.
+        # One future for each who waits, not one for all: cancelling a task cancels the very future that it
+        # awaits.
         self.waiters: list[asyncio.Future[None]] = []
         self.callbacks: list[DurableCallback] = []
 
@@ -69,7 +72,8 @@ class GroupCommit:
         max_batch_bytes: int = MAX_BATCH_BYTES,
         max_staged_bytes: int = MAX_STAGED_BYTES,
     ) -> None:
-        """`seal` adds the batch's own records just before it leaves; `on_failed(first number, error)` runs before any waiter hears."""
+        """`seal` adds the batch's own records just before it leaves; `on_failed(first number, error)` runs
+        before any waiter hears."""
         # Newest durable commit.  Numbers up to it are durable unless they lie in a failed range.
         self.durable = last_number
         self.commits = 0
@@ -96,21 +100,23 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._write, name="holdfast-writer", daemon=True)
         self._thread.start()
 
-    # -- staging ---------------------------------------------------------------------------------------------------
+    # -- staging ---------------------------------------------------------------------------------------------
 
     def stage(self, writes: Mapping[bytes, bytes | None], *, bounded: bool = True) -> int:
         """Add a write set to the next commit and return that commit's number.
 
-        Raises `Overloaded` when more than `max_staged_bytes` wait for the disk (unless `bounded` is False), and the
-        lasting reason once the store is broken or closed.
+        Raises `Overloaded` when more than `max_staged_bytes` wait for the disk (unless `bounded` is False),
+        and the lasting reason once the store is broken or closed.
         """
         if self._broken is not None:
-            raise self._broken
+            raise fresh(self._broken)
         size = 0
         for value in writes.values():
             if value is not None:
                 size += len(value)
         size += 64 * len(writes)  # the keys, roughly
+        if not size:
+            return self._newest()
         if bounded and self._staged_bytes + size > self._max_staged_bytes:
             raise Overloaded(
                 f"{self._staged_bytes} bytes wait for the disk and {size} more would pass max_staged_bytes="
@@ -131,6 +137,14 @@ class GroupCommit:
             self._loop.call_soon(self._pump)
         return batch.number
 
+    def _newest(self) -> int:
+        """The commit that an empty write set rests on: the newest that isn't decided yet, else the last
+        one."""
+        if self._gathering.writes:
+            return self._gathering.number
+        pending = self._sealed[-1] if self._sealed else self._in_flight
+        return self.durable if pending is None else pending.number
+
     @property
     def staged_bytes(self) -> int:
         """Bytes that wait for the disk."""
@@ -146,7 +160,7 @@ class GroupCommit:
         return layers
 
     def find(self, key: bytes, missing: bytes | None) -> bytes | None:
-        """The staged value of `key` (None for a staged delete), or `missing` when nothing is staged for it."""
+        """The staged value of `key` (None for a staged delete), or `missing` when nothing is staged."""
         writes = self._gathering.writes
         if key in writes:
             return writes[key]
@@ -158,7 +172,7 @@ class GroupCommit:
             return in_flight.writes[key]
         return missing
 
-    # -- waiting ---------------------------------------------------------------------------------------------------
+    # -- waiting ---------------------------------------------------------------------------------------------
 
     async def wait_durable(self, number: int) -> None:
         """Return once commit `number` is durable; raises `StorageFailed` if it failed."""
@@ -173,7 +187,8 @@ class GroupCommit:
         await future
 
     def on_durable(self, number: int, callback: DurableCallback) -> None:
-        """Call `callback(None)` once commit `number` is durable, or `callback(error)` if it fails; at once if it's decided."""
+        """Call `callback(None)` once commit `number` is durable, `callback(error)` if it fails, at once if
+        decided."""
         batch = self._pending(number) if number > self.durable or self._failed else None
         if batch is None:
             callback(self.failure(number))
@@ -187,8 +202,10 @@ class GroupCommit:
 
     def failure(self, number: int) -> StorageFailed | None:
         """Why commit `number` failed; None when it did not (or is not decided)."""
-        for first, last, error in self._failed:
-            if first <= number <= last:
+        at = bisect_right(self._failed, number, key=_first_of) - 1
+        if at >= 0:
+            _, last, error = self._failed[at]
+            if number <= last:
                 return error
         return None
 
@@ -196,7 +213,7 @@ class GroupCommit:
         """Raise when commit `number` failed."""
         error = self.failure(number)
         if error is not None:
-            raise type(error)(*error.args) from error
+            raise fresh(error) from error
 
     def _pending(self, number: int) -> Batch | None:
         gathering = self._gathering
@@ -210,7 +227,7 @@ class GroupCommit:
                 return batch
         return None
 
-    # -- the loop's side of a commit -------------------------------------------------------------------------------
+    # -- the loop's side of a commit -------------------------------------------------------------------------
 
     def _pump(self) -> None:
         self._pump_scheduled = False
@@ -254,11 +271,21 @@ class GroupCommit:
         lost = [batch, *self._sealed, self._gathering]
         self._sealed.clear()
         self._gathering = Batch(lost[-1].number + 1)
-        self._failed.append((batch.number, lost[-1].number, error))
+        self._note_failed(batch.number, lost[-1].number, error)
         self._staged_bytes = 0
-        self._on_failed(batch.number, error)
+        try:
+            self._on_failed(batch.number, error)
+        except Exception as mistake:  # whoever waits must hear of the failure all the same
+            self._report("on_failed raised", mistake)
         for one in lost:
             self._settle(one, error)
+
+    def _note_failed(self, first: int, last: int, error: StorageFailed) -> None:
+        # A disk that stays full fails commit after commit: one range for them all, so that the list stays
+        # short.
+        while self._failed and self._failed[-1][1] >= first - 1:
+            first = min(first, self._failed.pop()[0])
+        self._failed.append((first, last, error))
 
     def _settle(self, batch: Batch, error: StorageFailed | None) -> None:
         for future in batch.waiters:
@@ -266,37 +293,47 @@ class GroupCommit:
                 if error is None:
                     future.set_result(None)
                 else:
-                    future.set_exception(type(error)(*error.args))
+                    future.set_exception(fresh(error))
         for callback in batch.callbacks:
             try:
                 callback(error)
             except Exception as mistake:  # one waiter's mistake must not stop the commits of all
-                self._loop.call_exception_handler(
-                    {"message": "a callback of a durable commit raised", "exception": mistake}
-                )
+                self._report("a callback of a durable commit raised", mistake)
+
+    def _report(self, message: str, mistake: Exception) -> None:
+        self._loop.call_exception_handler({"message": message, "exception": mistake})
 
     async def close(self) -> None:
         """Make everything staged durable, then end the writer thread."""
         while self._broken is None and (
             self._in_flight is not None or self._sealed or self._gathering.writes
         ):
-            newest = self._gathering if self._gathering.writes else (self._sealed or [self._in_flight])[-1]
-            assert newest is not None
             try:
-                await self.wait_durable(newest.number)
+                await self.wait_durable(self._newest())
             except StorageFailed:
-                break  # whoever waited for it was told
+                pass  # whoever waited for it was told; look whether more was staged since
         self.abandon(StorageClosed("the store is closed"))
 
     def abandon(self, reason: StorageError) -> None:
-        """Commit nothing more and end the writer thread; what is staged is dropped."""
+        """Commit nothing more and end the writer thread; what is staged fails.
+
+        The commit that is under way ends first; who waits for it hears of it when the loop runs on.
+        """
         if self._broken is None:
             self._broken = reason
         if self._thread.is_alive():
             self._inbox.put(None)
             self._thread.join()
+        lost = [batch for batch in (*self._sealed, self._gathering) if batch.writes]
+        if lost:
+            error = StorageFailed(f"it was not durable yet when the store was closed: {reason}")
+            self._sealed.clear()
+            self._gathering = Batch(lost[-1].number + 1)
+            self._note_failed(lost[0].number, lost[-1].number, error)
+            for batch in lost:
+                self._settle(batch, error)
 
-    # -- the writer thread -----------------------------------------------------------------------------------------
+    # -- the writer thread -----------------------------------------------------------------------------------
 
     def _write(self) -> None:
         while (batch := self._inbox.get()) is not None:
@@ -311,16 +348,22 @@ class GroupCommit:
             space: Space | None = None
             try:
                 result = self._log.commit(batch.writes, staged)
-                if result.outcome is Outcome.DURABLE:
-                    space = self._log.space()
             except BaseException as mistake:  # ours: the log must say what happened, so nothing is known now
                 failure = StorageFailed(f"the commit log broke: {mistake!r}")
                 failure.__cause__ = mistake
                 result = CommitResult(Outcome.UNKNOWN, failure)
             finally:
                 staged()
+            if result.outcome is Outcome.DURABLE:
+                try:
+                    space = self._log.space()
+                except Exception:  # not knowing the room is no reason to doubt a durable commit
+                    space = None
             try:
                 self._loop.call_soon_threadsafe(self._committed, batch, result, space)
             except RuntimeError:
                 return  # the loop was closed without closing the runtime; nobody is left to tell
 
+
+def _first_of(failed: tuple[int, int, StorageFailed]) -> int:
+    return failed[0]

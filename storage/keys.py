@@ -11,8 +11,9 @@ A key is a `str`, `bytes`, `int` or a flat tuple of them.  Index entries add `No
          0x26 / 0x27    False / True
          0x30           tuple: its elements, then 0x00
 
-A scalar at the top level needs no escape and no end, since nothing follows it.  The layout of tags follows the idea of
-the tuple layer of FoundationDB: `0x00` sorts before every tag, so a shorter tuple sorts before a longer one.
+A scalar at the top level needs no escape and no end, since nothing follows it.  The layout of tags follows
+the idea of the tuple layer of FoundationDB: `0x00` sorts before every tag, so a shorter tuple sorts before a
+longer one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ KeyPart: TypeAlias = str | bytes | int
 Key: TypeAlias = KeyPart | tuple[KeyPart, ...]
 IndexValue: TypeAlias = str | bytes | int | float | bool | None
 
-# LMDB takes 511 bytes.  A storage key shares them with the prefix and the actor's number (12 bytes) and, in an index
-# entry, with the indexed values, which is why both limits stay below half.
+# LMDB takes 511 bytes.  A storage key shares them with the prefix and the actor's number (12 bytes) and, in
+# an index entry, with the indexed values, which is why both limits stay below half.
 MAX_ACTOR_KEY_BYTES: Final = 256
 MAX_STORAGE_KEY_BYTES: Final = 240
 MAX_INDEX_ENTRY_BYTES: Final = 500
@@ -38,18 +39,19 @@ _DOUBLE = struct.Struct(">d")
 
 def encode_key(key: Key, *, limit_bytes: int = MAX_STORAGE_KEY_BYTES, what: str = "storage key") -> bytes:
     """Encode `key`; raises `InvalidKey` for another type or more than `limit_bytes` bytes."""
-    kind = type(key)
-    if kind is str:
+    if type(key) is str:
         try:
-            encoded = b"\x03" + key.encode()  # type: ignore[union-attr]
+            encoded = b"\x03" + key.encode()
         except UnicodeEncodeError as error:
-            raise InvalidKey(f"{what} {key!r} holds a lone surrogate, which is not valid Unicode text") from error
-    elif kind is tuple:
-        encoded = b"\x30" + b"".join([_part(part, what) for part in key]) + b"\x00"  # type: ignore[union-attr]
-    elif kind is bytes:
-        encoded = b"\x02" + key  # type: ignore[operator]
+            raise InvalidKey(
+                f"{what} {key!r} holds a lone surrogate, which is not valid Unicode text"
+            ) from error
+    elif type(key) is bytes:
+        encoded = b"\x02" + key
+    elif isinstance(key, tuple):
+        encoded = b"\x30" + b"".join([_part(part, what) for part in key]) + b"\x00"
     else:
-        encoded = _part(key, what)  # type: ignore[arg-type]
+        encoded = _part(key, what)
     if len(encoded) > limit_bytes:
         raise InvalidKey(
             f"{what} {_shorten(key)} takes {len(encoded)} bytes; at most {limit_bytes} are allowed"
@@ -58,9 +60,10 @@ def encode_key(key: Key, *, limit_bytes: int = MAX_STORAGE_KEY_BYTES, what: str 
 
 
 def encode_prefix(prefix: Key, *, what: str = "key prefix") -> bytes:
-    """The bytes that every key below `prefix` starts with: a text that starts so, or a tuple with these first parts."""
+    """The bytes that every key below `prefix` starts with: a text that starts so, or a tuple with these first
+    parts."""
     encoded = encode_key(prefix, what=what)
-    return encoded[:-1] if type(prefix) is tuple else encoded
+    return encoded[:-1] if isinstance(prefix, tuple) else encoded
 
 
 def decode_key(encoded: bytes) -> Key:
@@ -76,22 +79,23 @@ def decode_key(encoded: bytes) -> Key:
             position = 1
             while encoded[position] != 0:
                 part, position = _decode_part(encoded, position)
-                if part is None or type(part) in (bool, float):
+                if part is None or isinstance(part, (bool, float)):
                     raise Damaged(f"key {encoded.hex()} holds a part that no key has")
-                parts.append(part)  # type: ignore[arg-type]
+                parts.append(part)
             if position + 1 != len(encoded):
                 raise Damaged(f"key {encoded.hex()} goes on behind its end")
             return tuple(parts)
         value, position = _decode_part(encoded, 0)
     except (IndexError, UnicodeDecodeError, ValueError, struct.error) as error:
         raise Damaged(f"key {encoded.hex()} is not an encoded key") from error
-    if position != len(encoded) or type(value) is not int:
+    if position != len(encoded) or not isinstance(value, int) or isinstance(value, bool):
         raise Damaged(f"key {encoded.hex()} is not an encoded key")
     return value
 
 
 def encode_index_values(values: tuple[IndexValue, ...]) -> bytes:
-    """Encode the indexed values of one entry, in order and without an end, so that a prefix of them selects a range."""
+    """Encode the indexed values of one entry, in order and without an end, so that a prefix of them selects a
+    range."""
     return b"".join([_index_part(value) for value in values])
 
 
@@ -110,24 +114,29 @@ def encode_number(number: int) -> bytes:
 
 
 def decode_number(data: bytes, position: int = 0) -> tuple[int, int]:
-    """The number at `position` and the position behind it."""
+    """The number at `position` and the position behind it; raises `Damaged` or `IndexError` when it is cut
+    off."""
     end = position + 1 + data[position]
+    if end > len(data):
+        raise Damaged(f"the number at byte {position} of {data.hex()} is cut off")
     return int.from_bytes(data[position + 1 : end], "big"), end
 
 
 def _part(part: KeyPart, what: str) -> bytes:
-    kind = type(part)
-    if kind is str:
+    if type(part) is str:
         try:
-            return b"\x03" + part.encode().replace(b"\x00", b"\x00\xff") + b"\x00"  # type: ignore[union-attr]
+            return b"\x03" + part.encode().replace(b"\x00", b"\x00\xff") + b"\x00"
         except UnicodeEncodeError as error:
-            raise InvalidKey(f"{what} part {part!r} holds a lone surrogate, which is not valid Unicode text") from error
-    if kind is int:
-        return _int(part, what)  # type: ignore[arg-type]
-    if kind is bytes:
-        return b"\x02" + part.replace(b"\x00", b"\x00\xff") + b"\x00"  # type: ignore[union-attr, arg-type]
+            raise InvalidKey(
+                f"{what} part {part!r} holds a lone surrogate, which is not valid Unicode text"
+            ) from error
+    if type(part) is int:
+        return _int(part, what)
+    if type(part) is bytes:
+        return b"\x02" + part.replace(b"\x00", b"\x00\xff") + b"\x00"
     raise InvalidKey(
-        f"{what} must be str, bytes, int or a flat tuple of them; got {part!r} of type {kind.__qualname__}"
+        f"{what} must be str, bytes, int or a flat tuple of them; got {part!r} of type "
+        f"{type(part).__qualname__}"
     )
 
 
@@ -145,14 +154,13 @@ def _int(value: int, what: str) -> bytes:
 def _index_part(value: IndexValue) -> bytes:
     if value is None:
         return b"\x01"
-    kind = type(value)
-    if kind is bool:
+    if isinstance(value, bool):
         return b"\x27" if value else b"\x26"
-    if kind is float:
-        raw = int.from_bytes(_DOUBLE.pack(value + 0.0), "big")  # type: ignore[operator]  # + 0.0 turns -0.0 into 0.0
+    if isinstance(value, float):
+        raw = int.from_bytes(_DOUBLE.pack(value + 0.0), "big")  # + 0.0 turns -0.0 into 0.0
         raw = raw ^ 0xFFFF_FFFF_FFFF_FFFF if raw >> 63 else raw | 1 << 63
         return b"\x21" + raw.to_bytes(8, "big")
-    return _part(value, "index value")  # type: ignore[arg-type]
+    return _part(value, "index value")
 
 
 def _decode_part(data: bytes, position: int) -> tuple[IndexValue, int]:

@@ -1,8 +1,8 @@
 """The on-disk format: every prefix in one place.
 
-Everything lies in the main database of one LMDB environment.  A value on disk is a CRC-32 of key and payload (4 bytes,
-big-endian) and the payload.  `number` is an actor's compact integer, `type` the two-byte number of an actor type,
-`key` an encoded key (keys.py), times are milliseconds since 1970 in eight bytes.
+Everything lies in the main database of one LMDB environment.  A value on disk is a CRC-32 of key and payload
+(4 bytes, big-endian) and the payload.  `number` is an actor's compact integer, `type` the two-byte number of
+an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970 in eight bytes.
 
     01 name                               META         settings of the folder: see Meta below
     02 type name                          TYPE         -> type
@@ -11,19 +11,19 @@ big-endian) and the payload.  `number` is an actor's compact integer, `type` the
     04 number 02 key                      STORAGE      self.storage
     04 number 03 name                     ALARM        an actor's alarm by name
     04 number 04 table 00 key             ROW          a table of one actor
-    04 number 05 table 00 index values key  ROW_INDEX  -> empty
-    04 number 06 step call                REPLY        answer to a call that a step made, kept until its checkpoint
+    04 number 05 table 00 index values key  ROW_INDEX  -> key
+    04 number 06 step call                REPLY        answer to a call that a step made, until its checkpoint
     04 number 07 position                 JOURNAL      a run's records
     05 time number name                   DUE          alarms by due time -> type, key
     06 number name                        DEAD_ALARM   alarms whose retries are spent
     07 time fullkey                       EXPIRY       keys with a ttl, by the time they end
-    08 type table 00 key                  SHARED_ROW   a table shared by all actors of a type
-    09 type table 00 index values key     SHARED_INDEX -> empty
+    08 type table 00 number key           SHARED_ROW   a table shared by all actors of a type
+    09 type table 00 index values number key  SHARED_INDEX -> number key
     0A type index values number           FIELD_INDEX  declared fields by value -> key
-    0B number or type, table              TABLE        what a table's rows and indexes are made of (for `check`)
+    0B type table                         TABLE        a table's fields and indexes (for `check`)
 
-The numbers of new actors rise, so what an actor writes lies together and new actors are appended: a quarter of the cost
-of random places.
+The numbers of new actors rise, so what an actor writes lies together and new actors are appended: a quarter
+of the cost of random places.
 """
 
 from __future__ import annotations

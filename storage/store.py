@@ -5,8 +5,8 @@ What the layers above use.  It ties the environment, the commit log and group co
 Promises
   * A read never waits: staged writes first, then LMDB through a snapshot that ends before the call returns.
   * Every value read was checked against its checksum.
-  * Writes that grow the store are refused (`StorageFull`) while there is still room for deletes and for finishing what
-    was begun: LMDB can't even delete when it is full.
+  * Writes that grow the store are refused (`StorageFull`) while there is still room for deletes and for
+    finishing what was begun: LMDB can't even delete when it is full.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ import msgspec
 from . import layout
 from .commit_log import CommitLog, LmdbCommitLog, Space, read_sequence
 from .environment import Environment
-from .errors import StorageError, StorageFailed, StorageFull
-from .group_commit import MAX_BATCH_BYTES, MAX_BATCH_PUTS, MAX_STAGED_BYTES, Batch, DurableCallback, GroupCommit, Writes
+from .errors import ForkedProcess, StorageClosed, StorageError, StorageFailed, StorageFull, fresh
+from .group_commit import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_PUTS,
+    MAX_STAGED_BYTES,
+    Batch,
+    DurableCallback,
+    GroupCommit,
+    Writes,
+)
 from .keys import next_prefix
 from .values import open_value
 
@@ -60,12 +68,20 @@ class Store:
         Raises `FolderInUse`, `FolderRefused`, `FormatRefused` or `Damaged`.
         """
         self.environment = Environment(path)
-        log: CommitLog = LmdbCommitLog(self.environment)
-        self._log = log if wrap_log is None else wrap_log(log)
-        sequence, self.next_actor_number, self.next_type_number = read_sequence(self.environment)
+        try:
+            log: CommitLog = LmdbCommitLog(self.environment)
+            self._log = log if wrap_log is None else wrap_log(log)
+            sequence, self.next_actor_number, self.next_type_number = read_sequence(self.environment)
+            self.space = log.space()
+        except lmdb.Error as error:
+            failure = self.environment.translate(error)
+            self.environment.close()
+            raise failure from error
+        except BaseException:
+            self.environment.close()
+            raise
         self.quota_bytes = quota_bytes
         self.min_free_bytes = min_free_bytes
-        self.space = log.space()
         self._space_seen = time.monotonic()
         self._begin = self.environment.lmdb.begin
         self.group_commit = GroupCommit(
@@ -81,10 +97,10 @@ class Store:
         )
         self.wait_durable = self.group_commit.wait_durable
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
-        """The value of `key` with everything staged so far, or None.  Raises `Damaged` on a wrong checksum."""
+        """The value of `key` with everything staged so far, or None; `Damaged` on a wrong checksum."""
         value = self.group_commit.find(key, _MISSING)
         if value is not _MISSING:
             return value
@@ -94,13 +110,22 @@ class Store:
         """The value of `key` as of the last durable commit."""
         environment = self.environment
         if environment.refusal is not None:
-            raise environment.refusal
-        with self._begin() as txn:
-            stored = txn.get(key)
+            raise fresh(environment.refusal)
+        try:
+            with self._begin() as txn:
+                stored = txn.get(key)
+        except lmdb.Error as error:
+            raise environment.translate(error) from error
         return None if stored is None else open_value(key, stored)
 
     def scan(
-        self, start: bytes, end: bytes | None, *, reverse: bool = False, limit: int | None = None, extra: Writes | None = None
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+        extra: Writes | None = None,
     ) -> list[tuple[bytes, bytes]]:
         """Pairs with start <= key < end in key order (or from the end), with everything staged so far.
 
@@ -117,6 +142,14 @@ class Store:
             for key in layer:
                 if start <= key and (end is None or key < end):
                     staged[key] = layer[key]
+        try:
+            return self._merge(start, end, reverse, limit, staged)
+        except lmdb.Error as error:
+            raise self.environment.translate(error) from error
+
+    def _merge(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None, staged: Writes
+    ) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
         with self._begin(buffers=True) as txn, txn.cursor() as cursor:
             disk = _walk(cursor, start, end, reverse)
@@ -148,7 +181,7 @@ class Store:
         """`scan` over every key that starts with `prefix`."""
         return self.scan(prefix, next_prefix(prefix), reverse=reverse, limit=limit, extra=extra)
 
-    # -- writing ---------------------------------------------------------------------------------------------------
+    # -- writing ---------------------------------------------------------------------------------------------
 
     def stage(self, writes: Mapping[bytes, bytes | None], *, reserve: bool = False) -> int:
         """Add a write set to the next commit; returns the commit's number.
@@ -157,7 +190,7 @@ class Store:
         Raises `StorageFull`, `Overloaded`, or the lasting reason once the store can't be used.
         """
         if self.environment.refusal is not None:
-            raise self.environment.refusal
+            raise fresh(self.environment.refusal)
         if not reserve and not self._has_room():
             for value in writes.values():
                 if value is not None:
@@ -175,8 +208,17 @@ class Store:
         self.group_commit.on_durable(number, callback)
 
     async def close(self) -> None:
-        """Make everything staged durable and give the folder back."""
-        await self.group_commit.close()
+        """Make everything staged durable and give the folder back.
+
+        Cancelled meanwhile, it gives the folder back without what isn't durable yet.
+        """
+        if isinstance(self.environment.refusal, ForkedProcess):
+            raise fresh(self.environment.refusal)  # the writer thread stayed with the parent
+        try:
+            await self.group_commit.close()
+        except BaseException:
+            self.abandon(StorageClosed(f"closing the store in {self.environment.path} was cancelled"))
+            raise
         self.environment.close()
 
     def abandon(self, reason: StorageError) -> None:
@@ -184,10 +226,12 @@ class Store:
         self.group_commit.abandon(reason)
         self.environment.close()
 
-    # -- within ----------------------------------------------------------------------------------------------------
+    # -- within ----------------------------------------------------------------------------------------------
 
     def _seal(self, batch: Batch) -> None:
-        batch.writes[layout.META_COMMIT] = _encode((batch.number, self.next_actor_number, self.next_type_number))
+        batch.writes[layout.META_COMMIT] = _encode(
+            (batch.number, self.next_actor_number, self.next_type_number)
+        )
 
     def _on_space(self, space: Space) -> None:
         self.space = space
@@ -209,17 +253,21 @@ class Store:
         space, quota = self.space, self.quota_bytes
         if quota is not None and space.used_bytes + self.group_commit.staged_bytes > quota * _QUOTA_SHARE:
             raise StorageFull(
-                f"{self.environment.path} uses {space.used_bytes} bytes (and {self.group_commit.staged_bytes} staged) of "
-                f"its quota_bytes={quota}, of which a tenth is kept for deletes and completions; delete something or "
-                f"raise the quota"
+                f"{self.environment.path} uses {space.used_bytes} bytes (and "
+                f"{self.group_commit.staged_bytes} "
+                f"staged) of its quota_bytes={quota}, of which a tenth is kept for deletes and completions; "
+                f"delete "
+                f"something or raise the quota"
             )
         raise StorageFull(
-            f"the disk of {self.environment.path} has {space.free_bytes} bytes free, fewer than min_free_bytes="
-            f"{self.min_free_bytes}; free some space"
+            f"the disk of {self.environment.path} has {space.free_bytes} bytes free, fewer than "
+            f"min_free_bytes={self.min_free_bytes}; free some space"
         )
 
 
-def _walk(cursor: lmdb.Cursor, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+def _walk(
+    cursor: lmdb.Cursor, start: bytes, end: bytes | None, reverse: bool
+) -> Iterator[tuple[bytes, bytes | memoryview]]:
     if not reverse:
         if not cursor.set_range(start):
             return

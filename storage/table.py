@@ -1,8 +1,9 @@
 """Tables: rows of one struct with secondary indexes, kept right in the same write set.
 
-A table knows how its rows and index entries are keyed; reading and writing go through the access it was given (an actor's
-turn, or a snapshot that can only read).  An entry of an index has the indexed values and the row's key in its key and no value,
-so the order of the bytes is the order of the query.
+A table knows how its rows and index entries are keyed; reading and writing go through the access it was given
+(an actor's turn, or a snapshot that can only read).  An entry of an index has the indexed values and the
+row's key in its key (and the row's key as its value, which saves decoding), so the order of the bytes is the
+order of the query.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import enum
 import uuid
 from collections.abc import Callable
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from operator import attrgetter
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, cast, get_type_hints
 
 import msgspec
 
@@ -23,13 +24,14 @@ from .keys import (
     IndexValue,
     Key,
     decode_key,
+    decode_number,
     encode_index_values,
     encode_key,
     next_prefix,
 )
 
 Row = TypeVar("Row", bound=msgspec.Struct)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -51,7 +53,9 @@ class RowAccess(Protocol):
 
     def read(self, key: bytes) -> bytes | None: ...
 
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]: ...
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None
+    ) -> list[tuple[bytes, bytes]]: ...
 
     def write(self, key: bytes, value: bytes | None) -> None: ...
 
@@ -68,7 +72,8 @@ class Table(Generic[Row]):
         index_prefix: bytes,
         owner: bytes | None = b"",
     ) -> None:
-        """`owner` stands between index values and row key in a shared table; None reads the rows of all owners."""
+        """`owner` stands between index values and row key in a shared table; None reads the rows of all
+        owners."""
         self._access = access
         self._schema = schema
         self._rows = row_prefix
@@ -87,20 +92,20 @@ class Table(Generic[Row]):
 
     def put(self, row: Row) -> None:
         """Store a row in place of the one with the same key, if there is one."""
-        encoded = self._encode(row)
+        row, encoded = self._encode(row)
         full_key = self._row_key(self._get_key(row))
         stored = self._access.read(full_key)
         if stored != encoded:
-            self._replace(full_key, self._decode(stored) if stored is not None else None, self._decode(encoded), encoded)
+            self._replace(full_key, self._decode(stored) if stored is not None else None, row, encoded)
 
     def insert(self, row: Row) -> None:
         """Store a new row; raises `RowExists` when its key is taken."""
-        encoded = self._encode(row)
+        row, encoded = self._encode(row)
         key = self._get_key(row)
         full_key = self._row_key(key)
         if self._access.read(full_key) is not None:
             raise RowExists(f"there is a {self._row_type.__name__} with {self._schema.key}={key!r} already")
-        self._replace(full_key, None, self._decode(encoded), encoded)
+        self._replace(full_key, None, row, encoded)
 
     def upsert(self, row: Row, merge: Callable[[Row, Row], Row]) -> Row:
         """Store `row`, or `merge(stored, row)` when its key is taken; returns what was stored."""
@@ -112,8 +117,7 @@ class Table(Generic[Row]):
             row = merge(self._decode(stored), row)
             if self._row_key(self._get_key(row)) != full_key:
                 raise InvalidKey(f"merge changed {self._schema.key} of the row; it must stay what it was")
-        encoded = self._encode(row)
-        row = self._decode(encoded)
+        row, encoded = self._encode(row)
         if stored != encoded:
             self._replace(full_key, old, row, encoded)
         return row
@@ -138,17 +142,17 @@ class Table(Generic[Row]):
     ) -> list[Row]:
         """Rows whose fields equal the given values, in the order of an index.
 
-        The fields of `equal`, then `order_by`, must be the beginning of an index (any order within `equal`); with neither, rows
-        come in the order of their keys.  `after` is the last row of the page before.
+        The fields of `equal`, then `order_by`, must be the beginning of an index (any order within `equal`);
+        with neither, rows come in the order of their keys.  `after` is the last row of the page before.
         """
         if not equal and order_by in (None, self._schema.key):
             return self._select_by_key(reverse, limit, after)
         number, names = self._choose_index(equal, order_by)
         prefix = self._index + self._numbers[number]
-        prefix += encode_index_values(tuple(index_value(equal[name]) for name in names[: len(equal)]))
+        prefix += self._encode_equal(equal, names)
         start, end = prefix, next_prefix(prefix)
         if after is not None:
-            last = self._index_key(number, after, encode_key(self._get_key(after)))
+            last = self._position_of(number, after)
             start, end = (start, last) if reverse else (last + b"\x00", end)
         found: list[Row] = []
         for entry, row_key in self._access.scan(start, end, reverse, limit):
@@ -164,10 +168,10 @@ class Table(Generic[Row]):
             return len(self._access.scan(self._own_rows(), next_prefix(self._own_rows()), False, None))
         number, names = self._choose_index(equal, None)
         prefix = self._index + self._numbers[number]
-        prefix += encode_index_values(tuple(index_value(equal[name]) for name in names[: len(equal)]))
+        prefix += self._encode_equal(equal, names)
         return len(self._access.scan(prefix, next_prefix(prefix), False, None))
 
-    # -- within ----------------------------------------------------------------------------------------------------
+    # -- within ----------------------------------------------------------------------------------------------
 
     def _own_rows(self) -> bytes:
         return self._rows + (self._owner or b"")
@@ -175,13 +179,19 @@ class Table(Generic[Row]):
     def _row_key(self, key: Key) -> bytes:
         if self._owner is None:
             raise CallerError("this table is open for reading rows of many actors; ask it with select()")
-        return self._rows + self._owner + encode_key(key, what=f"{self._row_type.__name__}.{self._schema.key}")
+        return (
+            self._rows + self._owner + encode_key(key, what=f"{self._row_type.__name__}.{self._schema.key}")
+        )
 
-    def _encode(self, row: Row) -> bytes:
+    def _encode(self, row: Row) -> tuple[Row, bytes]:
+        """The row as it will be read, and its bytes."""
         if type(row) is not self._row_type:
             raise InvalidValue(f"expected a {self._row_type.__name__}, got {type(row).__name__}")
         try:
-            return _encode(row)
+            read = self._decode(_encode(row))
+            # Encoded again from what its types make of it (1 in a float field is 1.0), so that `check`, which
+            # has no types, finds the values that the index entries were made of.
+            return read, _encode(read)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidValue(f"a {self._row_type.__name__} can't be stored: {error}") from error
 
@@ -199,21 +209,59 @@ class Table(Generic[Row]):
             write(key, value)
 
     def _entry(self, number: int, row: Row, row_key: bytes) -> bytes:
-        entry = self._index + self._numbers[number] + encode_index_values(self._get_values[number](row)) + row_key
+        entry = (
+            self._index + self._numbers[number] + encode_index_values(self._get_values[number](row)) + row_key
+        )
         if len(entry) > MAX_INDEX_ENTRY_BYTES:
             raise InvalidKey(
-                f"index {self._schema.indexes[number]} of {self._row_type.__name__}: an entry takes {len(entry)} bytes, at most "
+                f"index {self._schema.indexes[number]} of {self._row_type.__name__}: an entry takes "
+                f"{len(entry)} bytes, at most "
                 f"{MAX_INDEX_ENTRY_BYTES} are allowed; index a shorter field"
             )
         return entry
 
-    def _index_key(self, number: int, row: Row, key: bytes) -> bytes:
-        return self._entry(number, row, (self._owner or b"") + key)
+    def _encode_equal(self, equal: dict[str, object], names: tuple[str, ...]) -> bytes:
+        values: list[IndexValue] = []
+        for name in names[: len(equal)]:
+            value = equal[name]
+            if type(value) is int and self._is_float(name):
+                value = float(value)
+            values.append(index_value(value))
+        return encode_index_values(tuple(values))
+
+    def _is_float(self, name: str) -> bool:
+        """Whether a whole number in this field would be read as a float."""
+        hint = get_type_hints(self._row_type)[name]
+        try:
+            return type(msgspec.convert(1, hint)) is float
+        except msgspec.ValidationError:
+            return False
+
+    def _position_of(self, number: int, row: Row) -> bytes:
+        """The index entry of a row that was read before."""
+        key = encode_key(self._get_key(row))
+        if self._owner is not None:
+            return self._entry(number, row, self._owner + key)
+        # The rows of all owners: whose it is stands only in the entry.
+        prefix = self._entry(number, row, b"")
+        entries = self._access.scan(prefix, next_prefix(prefix), False, None)
+        found = [entry for entry, row_key in entries if row_key[decode_number(row_key)[1] :] == key]
+        if len(found) != 1:
+            raise CallerError(
+                f"{len(found)} rows of {self._row_type.__name__} have "
+                f"{self._schema.key}={self._get_key(row)!r} and these "
+                f"indexed values, so no page can go on after one; read on with a larger limit, or make the "
+                f"key unique over "
+                f"all actors"
+            )
+        return found[0]
 
     def _select_by_key(self, reverse: bool, limit: int | None, after: Row | None) -> list[Row]:
         prefix = self._own_rows()
         start, end = prefix, next_prefix(prefix)
         if after is not None:
+            if self._owner is None:
+                raise CallerError("rows of many actors are paged in the order of an index; give order_by")
             last = prefix + encode_key(self._get_key(after))
             start, end = (start, last) if reverse else (last + b"\x00", end)
         return [self._decode(stored) for _, stored in self._access.scan(start, end, reverse, limit)]
@@ -221,7 +269,9 @@ class Table(Generic[Row]):
     def _choose_index(self, equal: dict[str, object], order_by: str | None) -> tuple[int, tuple[str, ...]]:
         for number, names in enumerate(self._schema.indexes):
             size = len(equal)
-            if set(names[:size]) == set(equal) and (order_by is None or names[size : size + 1] == (order_by,)):
+            if set(names[:size]) == set(equal) and (
+                order_by is None or names[size : size + 1] == (order_by,)
+            ):
                 return number, names
         raise CallerError(
             f"no index of {self._row_type.__name__} begins with {sorted(equal)}"
@@ -230,7 +280,9 @@ class Table(Generic[Row]):
         )
 
 
-def table_schema(row_type: type[msgspec.Struct], key: str, indexes: tuple[tuple[str, ...] | str, ...]) -> TableSchema:
+def table_schema(
+    row_type: type[msgspec.Struct], key: str, indexes: tuple[tuple[str, ...] | str, ...]
+) -> TableSchema:
     """The schema of a row type; raises `InvalidValue` when a name is no field of it."""
     try:
         config = row_type.__struct_config__
@@ -238,17 +290,25 @@ def table_schema(row_type: type[msgspec.Struct], key: str, indexes: tuple[tuple[
     except AttributeError:
         raise InvalidValue(f"a table's rows must be a msgspec.Struct; got {row_type!r}") from None
     if row_type.__struct_fields__ != fields:
-        raise InvalidValue(f"{row_type.__name__} renames fields for encoding, which a table's indexes can't follow")
+        raise InvalidValue(
+            f"{row_type.__name__} renames fields for encoding, which a table's indexes can't follow"
+        )
     normal = tuple((names,) if isinstance(names, str) else tuple(names) for names in indexes)
     for name in (key, *(name for names in normal for name in names)):
         if name not in fields:
             raise InvalidValue(f"{row_type.__name__} has no field {name!r}; it has {list(fields)}")
-    return TableSchema(tuple(fields), key, normal, bool(config.array_like))
+    if config.omit_defaults:
+        raise InvalidValue(f"{row_type.__name__} omits defaults when encoded, which a table's rows must not")
+    # An array with a tag has it in front of the fields.
+    tag = (config.tag_field or "type",) if config.array_like and config.tag is not None else ()
+    return TableSchema((*tag, *fields), key, normal, bool(config.array_like))
 
 
 def index_value(value: object) -> IndexValue:
     """A field's value as an index holds it; raises `InvalidValue` for types without an order on disk."""
-    if value is None or isinstance(value, (str, bytes, bool, int, float)) and not isinstance(value, enum.Enum):
+    if value is None or (
+        isinstance(value, (str, bytes, bool, int, float)) and not isinstance(value, enum.Enum)
+    ):
         return value
     if isinstance(value, enum.Enum):
         return index_value(value.value)
@@ -258,7 +318,10 @@ def index_value(value: object) -> IndexValue:
         return (value - _EPOCH) // _MICROSECOND
     if isinstance(value, (date, uuid.UUID)):
         return str(value)
-    raise InvalidValue(f"a {type(value).__qualname__} can't be indexed; use str, bytes, int, float, bool, datetime, Enum or None")
+    raise InvalidValue(
+        f"a {type(value).__qualname__} can't be indexed; use str, bytes, int, float, bool, datetime, Enum "
+        f"or None"
+    )
 
 
 _MICROSECOND: Final = datetime.resolution
@@ -268,10 +331,14 @@ def stored_index_values(schema: TableSchema, names: tuple[str, ...], stored: byt
     """The indexed values of a stored row, without its class: what `check` compares the entries with."""
     row: object = msgspec.msgpack.decode(stored)
     if schema.as_array and isinstance(row, list):
-        row = dict(zip(schema.fields, row, strict=False))
+        row = dict(zip(schema.fields, cast("list[object]", row), strict=False))
     if not isinstance(row, dict):
         raise InvalidValue(f"a row of a table with the fields {schema.fields} is a {type(row).__name__}")
-    return tuple(index_value(row[name]) for name in names)
+    values = cast("dict[object, object]", row)
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise InvalidValue(f"a row has no {', '.join(missing)}")
+    return tuple(index_value(values[name]) for name in names)
 
 
 def row_key_of(row_key: bytes, owner_bytes: int) -> Key:

@@ -1,7 +1,8 @@
 """A value on disk: its CRC-32, then the payload.  LMDB itself returns flipped bits as data.
 
-The checksum covers the key too, so a page that landed in the wrong place is found as well.  It costs about 0.2 us for a
-value of 100 bytes (measured beside 1.5 us for the put it protects), so it is not an option but always on.
+The checksum covers the key too, so a page that landed in the wrong place is found as well.  It costs about
+0.2 us for a value of 100 bytes (measured beside 1.5 us for the put it protects), so it is not an option but
+always on.
 """
 
 from __future__ import annotations
