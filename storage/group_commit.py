@@ -116,7 +116,7 @@ class GroupCommit:
                 size += len(value)
         size += 64 * len(writes)  # the keys, roughly
         if not size:
-            return self._newest()
+            return self.newest
         if bounded and self._staged_bytes + size > self._max_staged_bytes:
             raise Overloaded(
                 f"{self._staged_bytes} bytes wait for the disk and {size} more would pass max_staged_bytes="
@@ -137,7 +137,8 @@ class GroupCommit:
             self._loop.call_soon(self._pump)
         return batch.number
 
-    def _newest(self) -> int:
+    @property
+    def newest(self) -> int:
         """The commit that an empty write set rests on: the newest that isn't decided yet, else the last
         one."""
         if self._gathering.writes:
@@ -309,7 +310,7 @@ class GroupCommit:
             self._in_flight is not None or self._sealed or self._gathering.writes
         ):
             try:
-                await self.wait_durable(self._newest())
+                await self.wait_durable(self.newest)
             except StorageFailed:
                 pass  # whoever waited for it was told; look whether more was staged since
         self.abandon(StorageClosed("the store is closed"))

@@ -126,16 +126,17 @@ class Store:
         reverse: bool = False,
         limit: int | None = None,
         extra: Writes | None = None,
+        durable_only: bool = False,
     ) -> list[tuple[bytes, bytes]]:
         """Pairs with start <= key < end in key order (or from the end), with everything staged so far.
 
-        `extra` is a write set that lies over all others: a turn's own.
+        `extra` is a write set that lies over all others: a turn's own.  `durable_only` leaves out what is staged.
         """
         self.environment.check_usable()
         if limit is not None and limit <= 0:
             return []
         staged: Writes = {}
-        layers = self.group_commit.layers()
+        layers = [] if durable_only else self.group_commit.layers()
         if extra:
             layers.insert(0, extra)
         for layer in reversed(layers):
@@ -202,6 +203,11 @@ class Store:
     def durable(self) -> int:
         """Number of the newest durable commit."""
         return self.group_commit.durable
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest commit that anything staged so far belongs to."""
+        return self.group_commit.newest
 
     def on_durable(self, number: int, callback: DurableCallback) -> None:
         """See `GroupCommit.on_durable`."""
