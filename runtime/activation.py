@@ -15,19 +15,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from ..storage import layout
-from ..storage.errors import Overloaded, StorageFailed
+from ..storage.errors import HoldfastError, Overloaded, StorageFailed
 from ..storage.group_commit import Writes
-from ..storage.keys import encode_index_values, encode_number
+from ..storage.keys import MAX_INDEX_ENTRY_BYTES, encode_index_values, encode_number
+from .actor import Actor, activation_of, set_activation
 from .actor_storage import ActorStorage
 from .alarms import Alarms
 from .chain import CALLER, Turn
-from .errors import SharedWriteError, TurnOver, TurnPoisoned
+from .errors import InvalidResult, NotRunning, SharedWriteError, TurnOver, TurnPoisoned
 
 if TYPE_CHECKING:
-    from .actor import Actor
+    from .actor_type import ActorType
     from .ref import Ref
     from .system import ActorSystem
 
@@ -36,8 +38,9 @@ class Activation:
     """One live actor."""
 
     __slots__ = (
-        "__weakref__", "_alarms", "_index_keys", "_storage", "_view", "base", "busy", "dep", "encoded", "fields_key", "gone", "instance",
-        "mailbox", "number", "pins", "ready", "ref", "running_shared", "stored", "system", "tick", "turn", "type",
+        "__weakref__", "_alarms", "_index_keys", "_storage", "_view", "base", "busy", "dep", "encoded",
+        "fields_key", "gone", "instance", "leaving", "mailbox", "more_refs", "number", "pins", "ready",
+        "ref", "running_shared", "stored", "system", "tick", "turn", "type",
     )  # fmt: skip
 
     def __init__(self, system: ActorSystem, ref: Ref) -> None:
@@ -46,7 +49,7 @@ class Activation:
         self.ref = ref
         self.type = ref.type
         # The newest commit that the state in memory rests on.
-        self.dep = 0
+        self.dep = system.directory.floor
         self.turn: Turn | None = None
         # True while somebody owns the actor: a turn runs, or was promised to the waiter it was handed to.
         self.busy = False
@@ -55,6 +58,10 @@ class Activation:
         self.pins = 0
         self.running_shared = 0
         self.gone = False
+        # Its `on_evict` was ordered.
+        self.leaving = False
+        # Refs beside `ref` that were made while nothing was in memory.
+        self.more_refs: list[Ref] | None = None
         self.tick = system.tick
         self._storage: ActorStorage | None = None
         self._alarms: Alarms | None = None
@@ -67,32 +74,40 @@ class Activation:
         self.base = b"" if found is None else layout.DATA + found
         self.fields_key = self.base + layout.FIELDS
         self.encoded: bytes | None = None  # the fields as last staged; None for a new actor
-        self.instance: Actor = self.type.actor_class.__new__(self.type.actor_class)
-        self.instance._activation = self
-        # False until `on_activate` ran, where the class has one.
-        self.ready = not self.type.has_on_activate
-        self._load()
+        if self.number is not None and self.type.fields.names:
+            self.encoded = system.store.get(self.fields_key)
+        self._make_instance()
+        if self.encoded is not None and self.type.fields.indexes:
+            self._index_keys = self._current_index_keys()
 
-    def _load(self) -> None:
-        plan = self.type.fields
-        if self.number is not None and plan.names:
-            self.encoded = self.system.store.get(self.fields_key)
-        if self.encoded is None:
-            plan.set_defaults(self.instance)
-        else:
-            plan.restore(self.instance, self.encoded, str(self.ref))
-            if plan.indexes:
-                self._index_keys = self._current_index_keys()
-        if self.type.has_init:
+    def _make_instance(self) -> None:
+        kind = self.type
+        # False until `on_activate` ran, where the class has one.
+        self.ready = not kind.has_on_activate
+        self.instance: Actor = kind.actor_class.__new__(kind.actor_class)
+        set_activation(self.instance, self)
+        self._restore()
+        if kind.has_init:
             self.instance.__init__()  # type: ignore[misc]
 
-    # -- the mailbox -----------------------------------------------------------------------------------------------
+    def _restore(self) -> None:
+        if self.encoded is None:
+            self.type.fields.set_defaults(self.instance)
+        else:
+            self.type.fields.restore(self.instance, self.encoded, str(self.ref))
+
+    # -- the mailbox ----------------------------------------------------------------------------------------
 
     async def wait_turn(self) -> None:
-        """Wait in the mailbox until the actor is handed over; raises `Overloaded` when the mailbox is full."""
+        """Wait in the mailbox until the actor is handed over.
+
+        Raises `Overloaded` when the mailbox is full.
+        """
         limit = self.system.limits.max_mailbox
         if len(self.mailbox) >= limit:
-            raise Overloaded(f"the mailbox of {self.ref} holds max_mailbox={limit} waiting calls; try again later")
+            raise Overloaded(
+                f"the mailbox of {self.ref} holds max_mailbox={limit} waiting calls; try again later"
+            )
         future = self.system.loop.create_future()
         self.mailbox.append(future)
         try:
@@ -104,6 +119,17 @@ class Activation:
                 self.mailbox.remove(future)
             raise
 
+    def when_free(self) -> asyncio.Future[None]:
+        """A future that is done once all turns that run or wait now have ended."""
+        future = self.system.loop.create_future()
+        future.add_done_callback(self._hand_on)
+        self.mailbox.append(future)
+        return future
+
+    def _hand_on(self, future: asyncio.Future[None]) -> None:
+        if not future.cancelled():
+            self.hand_over()
+
     def hand_over(self) -> None:
         """Give the actor to the next who waits, or make it idle."""
         while self.mailbox:
@@ -114,15 +140,21 @@ class Activation:
                 return
         self.busy = False
 
-    # -- a turn ----------------------------------------------------------------------------------------------------
+    # -- a turn ---------------------------------------------------------------------------------------------
 
     def end_turn(self, turn: Turn) -> None:
-        """Stage all that the turn wrote as one write set; raises when that can't be, and then nothing was staged."""
+        """Stage all that the turn wrote as one write set.
+
+        Raises when that can't be, and then nothing was staged.
+        """
         if turn.poison is not None:
-            raise TurnPoisoned(f"{turn}: two calls that joined it side by side changed it and one failed") from turn.poison
-        failure = self.system.store.group_commit.failure(turn.dep)
-        if failure is not None or self.gone:
-            raise failure or StorageFailed(f"{turn}: a commit that it rests on failed, so it was undone; call again")
+            raise TurnPoisoned(
+                f"{turn}: two calls that joined it side by side changed it and one failed"
+            ) from turn.poison
+        if turn.active_joins:
+            raise TurnOver(f"{turn}: calls that joined it still run; await every call that a turn makes")
+        if self.gone:
+            raise self.refusal(turn)
         writes = turn.writes
         plan = self.type.fields
         encoded = self.encoded
@@ -132,11 +164,11 @@ class Activation:
                 plan.check(fresh, str(turn))
                 self._ensure_number()
                 writes[self.fields_key] = encoded = fresh
+        self._view = None
         index_keys = self._stage_indexes(writes) if plan.indexes and encoded is not self.encoded else None
         if writes:
             self.commit(writes, turn.after_commit)
             self.encoded = encoded
-            self._view = None
             if index_keys is not None:
                 self._index_keys = index_keys
         elif turn.after_commit is not None:
@@ -145,12 +177,16 @@ class Activation:
         if turn.dep > self.dep:
             self.dep = turn.dep
 
-    def commit(self, writes: Writes, after_commit: list[Any] | None = None, *, reserve: bool = False) -> int:
+    def commit(
+        self,
+        writes: Writes,
+        after_commit: list[Callable[[int], None]] | None = None,
+        *,
+        reserve: bool = False,
+    ) -> int:
         """Stage a write set of this actor's and return the number of its commit."""
         if not self.stored:
-            self._ensure_number()
-            assert self.number is not None
-            writes[self.ref.directory_key] = encode_number(self.number)
+            self.claim_row(writes)
         number = self.system.store.stage(writes, reserve=reserve)
         self.stored = True
         self.dep = number
@@ -159,20 +195,57 @@ class Activation:
                 callback(number)
         return number
 
+    def stage_fields(self, writes: Writes) -> None:
+        """Add the fields (and their index entries) to a write set that is committed at once.
+
+        For the layer above.
+
+        If that commit can't be staged, the activation must be dropped: it counts the fields as staged.
+        """
+        fresh = self.type.fields.encode(self.instance, str(self.ref) if self.encoded is None else "")
+        if fresh == self.encoded:
+            return
+        self._ensure_number()
+        writes[self.fields_key] = self.encoded = fresh
+        self._view = None
+        if self.type.fields.indexes:
+            self._index_keys = self._stage_indexes(writes)
+
+    def claim_row(self, writes: Writes) -> None:
+        """Add a new actor's row of the directory to a write set; for the layer above."""
+        self._ensure_number()
+        assert self.number is not None
+        writes[self.ref.directory_key] = encode_number(self.number)
+
     def roll_back(self, turn: Turn) -> None:
         """Put the fields back to their last staged values and forget what the turn wrote."""
         turn.writes.clear()
-        plan = self.type.fields
-        if plan.names and not self.gone:
-            if self.encoded is None:
-                plan.set_defaults(self.instance)
-            else:
-                plan.restore(self.instance, self.encoded, str(self.ref))
+        if turn.after_rollback is not None:
+            for callback in turn.after_rollback:
+                callback()
+        self._view = None
+        if self.gone:
+            return
+        if turn.active_joins:
+            # Calls that nobody awaited any more go on; they keep the instance, and the next turn gets a new
+            # one.
+            try:
+                self._make_instance()
+            except Exception:
+                self.system.directory.drop(self)
+        elif self.type.fields.names:
+            self._restore()
+
+    def refusal(self, turn: Turn) -> HoldfastError:
+        """Why a turn of an activation that was dropped can't be kept."""
+        if self.system.is_closed:
+            return NotRunning(f"{turn}: the runtime was closed before the turn ended; nothing of it was kept")
+        return StorageFailed(f"{turn}: a commit that it rests on failed, so it was undone; call again")
 
     def _is_default(self, fresh: bytes) -> bool:
         return fresh == self.type.default_record
 
-    # -- what the actor's facades use ------------------------------------------------------------------------------
+    # -- what the actor's facades use -----------------------------------------------------------------------
 
     @property
     def storage(self) -> ActorStorage:
@@ -196,16 +269,16 @@ class Activation:
         if turn is None:
             return None
         caller = CALLER.get()
-        return turn.writes if caller is not None and getattr(caller, "root", None) is turn else None
+        return turn.writes if isinstance(caller, Turn) and caller.root is turn else None
 
     def current_turn(self) -> Turn:
         """The turn that the calling code belongs to; raises `TurnOver` when it has none (any more)."""
         turn = self.turn
         caller = CALLER.get()
-        if turn is None or turn.over or getattr(caller, "root", None) is not turn:
+        if turn is None or turn.over or not isinstance(caller, Turn) or caller.root is not turn:
             raise TurnOver(
-                f"{self.ref}: code outside a turn of this actor tried to write; write in the method itself and await all "
-                f"tasks that it starts"
+                f"{self.ref}: code outside a turn of this actor tried to write; write in the method "
+                f"itself and await all tasks that it starts"
             )
         return turn
 
@@ -216,7 +289,9 @@ class Activation:
             return overlay[key]
         return self.system.store.get(key)
 
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None
+    ) -> list[tuple[bytes, bytes]]:
         """A range of full keys, seen as `read` sees one."""
         return self.system.store.scan(start, end, reverse=reverse, limit=limit, extra=self.overlay())
 
@@ -225,7 +300,10 @@ class Activation:
         self.current_turn().writes[key] = value
 
     def prefix(self, kind: bytes) -> bytes:
-        """What this actor's keys of a kind begin with; a new actor gets its number now (nothing is stored by that)."""
+        """What this actor's keys of a kind begin with.
+
+        A new actor gets its number now (nothing is stored by that).
+        """
         if self.number is None:
             self._ensure_number()
         return self.base + kind
@@ -242,17 +320,20 @@ class Activation:
             self.base = layout.DATA + encode_number(self.number)
             self.fields_key = self.base + layout.FIELDS
 
-    # -- shared methods --------------------------------------------------------------------------------------------
+    # -- shared methods -------------------------------------------------------------------------------------
 
     def view(self) -> Actor:
-        """A copy of the actor with its last staged fields, for methods that only read; kept until they change."""
+        """A copy of the actor with its last staged fields, for methods that only read.
+
+        Kept until they change.
+        """
         view = self._view
         if view is None:
             instance = self.instance
             view = type(instance).__new__(type(instance))
             view.__dict__.update(instance.__dict__)
             place = ReadOnlyActivation(self)
-            view._activation = place  # type: ignore[assignment]
+            set_activation(view, cast("Activation", place))
             plan = self.type.fields
             if self.encoded is None:
                 plan.set_defaults(view)
@@ -264,25 +345,32 @@ class Activation:
 
     def check_view(self, view: Actor, method: str) -> None:
         """Raise `SharedWriteError` when a shared method changed its copy."""
-        place = view._activation
-        assert isinstance(place, ReadOnlyActivation)
+        place = cast("ReadOnlyActivation", activation_of(view))
         if self.type.fields.names and self.type.fields.encode(view, f"{self.ref}.{method}") != place.expected:
             if self._view is view:
                 self._view = None
             raise SharedWriteError(
-                f"{self.ref}.{method} is @shared and changed a field; take the mark away or leave the fields alone"
+                f"{self.ref}.{method} is @shared and changed a field; take the mark away or leave "
+                f"the fields alone"
             )
 
-    # -- indexes over declared fields ------------------------------------------------------------------------------
+    # -- indexes over declared fields -----------------------------------------------------------------------
 
     def _current_index_keys(self) -> tuple[bytes, ...]:
         assert self.number is not None
         prefix = layout.FIELD_INDEX + self.type.number_bytes
         suffix = encode_number(self.number)
-        return tuple([
-            prefix + bytes((position,)) + encode_index_values(getter(self.instance)) + suffix
-            for position, getter in enumerate(self.type.fields.indexes.values())
-        ])
+        found: list[bytes] = []
+        for position, (names, getter) in enumerate(self.type.fields.indexes.items()):
+            entry = prefix + bytes((position,)) + encode_index_values(getter(self.instance)) + suffix
+            if len(entry) > MAX_INDEX_ENTRY_BYTES:
+                # LMDB would refuse it, and with it the whole commit.
+                raise InvalidResult(
+                    f"{self.ref}: the entry of index {names} takes {len(entry)} bytes, at most "
+                    f"{MAX_INDEX_ENTRY_BYTES} are allowed; index a shorter field"
+                )
+            found.append(entry)
+        return tuple(found)
 
     def _stage_indexes(self, writes: Writes) -> tuple[bytes, ...]:
         fresh = self._current_index_keys()
@@ -293,7 +381,7 @@ class Activation:
                 writes[key] = self.ref.key_bytes
         return fresh
 
-    # -- leaving memory --------------------------------------------------------------------------------------------
+    # -- leaving memory -------------------------------------------------------------------------------------
 
     def evictable(self) -> bool:
         """Nobody needs it in memory, and all that it wrote is durable."""
@@ -302,11 +390,16 @@ class Activation:
             and self.dep <= self.system.store.durable
         )  # fmt: skip
 
+    def rests_on(self, first_commit: int) -> bool:
+        """Whether its memory, or the turn that runs on it, rests on this commit or a later one."""
+        return self.dep >= first_commit or (self.turn is not None and self.turn.dep >= first_commit)
+
     def drop(self) -> None:
         """Leave memory: nobody finds this activation any more, and those who wait look up a new one."""
         self.gone = True
-        if self.ref.activation is self:
-            self.ref.activation = None
+        for ref in (self.ref, *(self.more_refs or ())):
+            if ref.activation is self:
+                ref.activation = None
         while self.mailbox:
             future = self.mailbox.popleft()
             if not future.done():
@@ -314,7 +407,7 @@ class Activation:
 
 
 class ReadOnlyActivation:
-    """What the copy of an actor that serves shared methods has in place of the activation: reads, and refuses to write."""
+    """What an actor's copy for shared methods has in place of the activation: reads, and refuses to write."""
 
     __slots__ = ("_activation", "alarms", "expected", "ref", "storage", "system")
 
@@ -327,13 +420,15 @@ class ReadOnlyActivation:
         self.expected = b""  # the record that the copy must still have when a shared method ends
 
     @property
-    def type(self) -> Any:
+    def type(self) -> ActorType:
         return self._activation.type
 
     def read(self, key: bytes) -> bytes | None:
         return self.system.store.get(key)
 
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None
+    ) -> list[tuple[bytes, bytes]]:
         return self.system.store.scan(start, end, reverse=reverse, limit=limit)
 
     def write(self, key: bytes, value: bytes | None) -> None:

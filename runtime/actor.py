@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 class Actor:
     """A keyed object with durable fields that handles one message at a time.
 
-    Annotated names are its durable fields and need a default; names that begin with an underscore are plain memory, lost
-    when the actor is evicted.  Public `async def` methods can be called through `Runtime.get(T, key)`.  A method is a turn:
-    all that it writes becomes durable together, or nothing does if it raises or is cancelled.
+    Annotated names are its durable fields and need a default; names that begin with an underscore are plain
+    memory, lost when the actor is evicted.  Public `async def` methods can be called through `Runtime.get(T,
+    key)`.  A method is a turn: all that it writes becomes durable together, or nothing does if it raises or
+    is cancelled.
 
     Class options
       name        the stored name of the type; the class's own name by default
       indexes     tuples of field names that `Runtime.query` can search by
-      version     raise it when stored fields must be rewritten, and write `upgrade(stored_version, data) -> data`
+      version     raise it when stored fields must be rewritten, and write `upgrade(stored_version, data) ->
+                  data`
     """
 
     _holdfast_base: ClassVar[bool] = True
@@ -60,10 +62,23 @@ class Actor:
         return self._activation.system
 
     async def on_activate(self) -> None:
-        """Called before the first message after the actor was loaded; a turn of its own.  If it raises, so does that message."""
+        """Called before the first message after the actor was loaded.
+
+        A turn of its own.  If it raises, so does that message.
+        """
 
     async def on_alarm(self, alarm: Alarm) -> None:
         """Called when an alarm is due; a turn.  If it raises, the alarm is tried again later."""
 
     async def on_evict(self) -> None:
         """Called before the actor leaves memory because it was idle; not when the process ends."""
+
+
+def activation_of(actor: Actor) -> Activation:
+    """The activation behind an actor."""
+    return actor._activation  # pyright: ignore[reportPrivateUsage]
+
+
+def set_activation(actor: Actor, activation: Activation) -> None:
+    """Tie an actor to its activation (or to a stand-in that only reads)."""
+    actor._activation = activation  # pyright: ignore[reportPrivateUsage]

@@ -1,7 +1,8 @@
 """`self.storage`: an actor's own keys, values and tables.
 
-Reads and writes are plain calls, since nothing in them waits: writes go to the turn's write set, reads see it first.  Values go
-through the codec, so changing an object after `put`, or one that `get` returned, changes nothing stored.
+Reads and writes are plain calls, since nothing in them waits: writes go to the turn's write set, reads see it
+first.  Values go through the codec, so changing an object after `put`, or one that `get` returned, changes
+nothing stored.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ..storage import layout
 from ..storage.errors import CallerError, InvalidValue
 from ..storage.keys import Key, decode_key, encode_key, encode_prefix, next_prefix
 from ..storage.table import Row, Table, table_schema
+from .chain import rest_on
 from .codec import BAD_VALUE, decode_plain, encode, reason
 from .durations import Duration, to_seconds
 
@@ -45,7 +47,9 @@ class Place(Protocol):
 
     def read(self, key: bytes) -> bytes | None: ...
 
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]: ...
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None
+    ) -> list[tuple[bytes, bytes]]: ...
 
     def write(self, key: bytes, value: bytes | None) -> None: ...
 
@@ -57,7 +61,10 @@ class Place(Protocol):
 
 
 class ActorStorage:
-    """Keys are `str`, `bytes`, `int` or flat tuples of them, in byte order; values are whatever msgspec encodes."""
+    """Keys are `str`, `bytes`, `int` or flat tuples of them, in byte order.
+
+    Values are whatever msgspec encodes.
+    """
 
     __slots__ = ("_place",)
 
@@ -67,7 +74,7 @@ class ActorStorage:
     @overload
     def get(self, key: Key) -> object: ...
     @overload
-    def get(self, key: Key, type: type[T]) -> T | None: ...  # noqa: A002  # the word msgspec uses for it
+    def get(self, key: Key, type: type[T]) -> T | None: ...  # the word msgspec uses for it
 
     def get(self, key: Key, type: type[T] | None = None) -> object:
         """The value of `key`, or None; with `type`, checked and made into that type.
@@ -86,7 +93,8 @@ class ActorStorage:
         payload = encode(value, f"{self._place.ref}: the value of {key!r}")
         if len(payload) > MAX_VALUE_BYTES:
             raise InvalidValue(
-                f"{self._place.ref}: the value of {key!r} takes {len(payload)} bytes; at most {MAX_VALUE_BYTES} are allowed: "
+                f"{self._place.ref}: the value of {key!r} takes {len(payload)} bytes; at most "
+                f"{MAX_VALUE_BYTES} are allowed: "
                 f"split it"
             )
         full_key = self._place.prefix(layout.STORAGE) + encoded_key
@@ -96,7 +104,6 @@ class ActorStorage:
         expires_ms = self._place.system.clock.now_ms() + round(to_seconds(ttl, what="ttl") * 1000)
         self._place.write(full_key, _EXPIRES + layout.time_bytes(expires_ms) + payload)
         self._place.write(layout.expiry_key(expires_ms, full_key), b"")
-        self._place.system.expiry.notice(expires_ms)
 
     def delete(self, key: Key) -> bool:
         """Remove a key; False when it wasn't there."""
@@ -109,20 +116,20 @@ class ActorStorage:
 
     @overload
     def list(
-        self, prefix: Key | None = ..., *, start: Key | None = ..., start_after: Key | None = ..., end: Key | None = ...,
-        reverse: bool = ..., limit: int | None = ...,
+        self, prefix: Key | None = ..., *, start: Key | None = ..., start_after: Key | None = ...,
+        end: Key | None = ..., reverse: bool = ..., limit: int | None = ...,
     ) -> dict[Key, object]: ...  # fmt: skip
     @overload
     def list(
-        self, prefix: Key | None = ..., *, type: type[T], start: Key | None = ..., start_after: Key | None = ...,
-        end: Key | None = ..., reverse: bool = ..., limit: int | None = ...,
+        self, prefix: Key | None = ..., *, type: type[T], start: Key | None = ...,
+        start_after: Key | None = ..., end: Key | None = ..., reverse: bool = ..., limit: int | None = ...,
     ) -> dict[Key, T]: ...  # fmt: skip
 
     def list(
         self,
         prefix: Key | None = None,
         *,
-        type: type[T] | None = None,  # noqa: A002
+        type: type[T] | None = None,
         start: Key | None = None,
         start_after: Key | None = None,
         end: Key | None = None,
@@ -131,8 +138,9 @@ class ActorStorage:
     ) -> dict[Key, object] | dict[Key, T]:
         """Keys and values in key order.
 
-        `prefix` is a text that keys begin with, or the first parts of tuples; `start` is included, `start_after` and `end` are
-        not; `reverse` turns the order round, not the bounds.  Raises `CallerError` for both starts or a limit below 1.
+        `prefix` is a text that keys begin with, or the first parts of tuples; `start` is included,
+        `start_after` and `end` are not; `reverse` turns the order round, not the bounds.  Raises
+        `CallerError` for both starts or a limit below 1.
         """
         if start is not None and start_after is not None:
             raise CallerError("list() takes start or start_after, not both")
@@ -184,18 +192,20 @@ class ActorStorage:
     ) -> Table[Row]:
         """A table of rows with secondary indexes.
 
-        `key` names the field that identifies a row.  A `shared` table has the rows of all actors of this type in one index, to be
-        read with `Runtime.table`; each actor still owns its rows.  Raises `InvalidValue` for a field that isn't there, and
-        `CallerError` when the table was stored with other indexes.
+        `key` names the field that identifies a row.  A `shared` table has the rows of all actors of this type
+        in one index, to be read with `Runtime.table`; each actor still owns its rows.  Raises `InvalidValue`
+        for a field that isn't there, and `CallerError` when the table was stored with other indexes.
         """
         schema = table_schema(row_type, key, indexes)
         table_name = table_name_bytes(name or row_type.__name__)
         place = self._place
         place.system.schemas.check(place.type, table_name, schema)
-        access = _TableAccess(place, table_name)
+        access = _TableAccess(place, table_name, shared)
         if shared:
             base = place.type.number_bytes + table_name + b"\x00"
-            return Table(access, row_type, schema, layout.SHARED_ROW + base, layout.SHARED_INDEX + base, place.owner())
+            return Table(
+                access, row_type, schema, layout.SHARED_ROW + base, layout.SHARED_INDEX + base, place.owner()
+            )
         rows = place.prefix(layout.ROW) + table_name + b"\x00"
         return Table(access, row_type, schema, rows, place.prefix(layout.ROW_INDEX) + table_name + b"\x00")
 
@@ -209,22 +219,29 @@ class ActorStorage:
         try:
             return decode_plain(payload) if wanted is None else msgspec.msgpack.decode(payload, type=wanted)
         except BAD_VALUE as error:
-            raise InvalidValue(f"{self._place.ref}: the stored value of {key!r} is no {wanted}: {reason(error)}") from error
+            raise InvalidValue(
+                f"{self._place.ref}: the stored value of {key!r} is no {wanted}: {reason(error)}"
+            ) from error
 
 
 class _TableAccess:
     """A place's reads and writes, with the table's schema added to the first write."""
 
-    __slots__ = ("_name", "_place")
+    __slots__ = ("_name", "_place", "_shared")
 
-    def __init__(self, place: Place, name: bytes) -> None:
+    def __init__(self, place: Place, name: bytes, shared: bool) -> None:
         self._place = place
         self._name = name
+        self._shared = shared
 
     def read(self, key: bytes) -> bytes | None:
         return self._place.read(key)
 
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None
+    ) -> list[tuple[bytes, bytes]]:
+        if self._shared:
+            rest_on(self._place.system.store.newest)  # other actors' rows may be among them
         return self._place.scan(start, end, reverse, limit)
 
     def write(self, key: bytes, value: bytes | None) -> None:
@@ -236,6 +253,7 @@ def table_name_bytes(name: str) -> bytes:
     """A table's name as it stands in keys; raises `InvalidValue` for a name that can't."""
     encoded = name.encode()
     if not name.isidentifier() or len(encoded) > _MAX_TABLE_NAME_BYTES:
-        raise InvalidValue(f"a table's name must be an identifier of at most {_MAX_TABLE_NAME_BYTES} bytes; got {name!r}")
+        raise InvalidValue(
+            f"a table's name must be an identifier of at most {_MAX_TABLE_NAME_BYTES} bytes; got {name!r}"
+        )
     return encoded
-

@@ -17,8 +17,8 @@ class ActorType:
     """One actor type in one runtime."""
 
     __slots__ = (
-        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_evict", "methods", "name", "number",
-        "number_bytes", "on_alarm", "ref_class",
+        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_alarm",
+        "has_on_evict", "methods", "name", "number", "number_bytes", "on_alarm", "ref_class",
     )  # fmt: skip
 
     def __init__(self, actor_class: type[Actor], number: int) -> None:
@@ -27,19 +27,25 @@ class ActorType:
         self.name = type_name(actor_class)
         if not self.name.isidentifier() or len(self.name) > _MAX_NAME_CHARACTERS:
             raise InvalidActor(
-                f"the name of {actor_class.__qualname__} must be an identifier of at most {_MAX_NAME_CHARACTERS} characters; "
+                f"the name of {actor_class.__qualname__} must be an identifier of at most "
+                f"{_MAX_NAME_CHARACTERS} characters; "
                 f"got {self.name!r}"
             )
         self.number = number
         self.number_bytes = number.to_bytes(2, "big")
         self.fields = FieldPlan(actor_class)
-        self.methods = method_plans(actor_class)
+        self.methods = self.make_methods(actor_class)
         self.ref_class: type[Ref] = make_ref_class(self.name, self.methods)
         self.has_init = actor_class.__init__ is not object.__init__
         self.has_on_activate = actor_class.on_activate is not Actor.on_activate
+        self.has_on_alarm = actor_class.on_alarm is not Actor.on_alarm
         self.has_on_evict = actor_class.on_evict is not Actor.on_evict
         self.on_alarm = MethodPlan(actor_class, "on_alarm", actor_class.on_alarm)
         blank = actor_class.__new__(actor_class)
         self.fields.set_defaults(blank)
         self.default_record = self.fields.encode(blank, self.name)
         self.fields.check(self.default_record, f"the class {self.name}")
+
+    def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
+        """The methods that may be called from outside."""
+        return method_plans(actor_class)

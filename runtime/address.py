@@ -9,20 +9,24 @@ from ..storage.errors import InvalidKey
 from ..storage.keys import MAX_ACTOR_KEY_BYTES, KeyPart, encode_key
 
 ActorKey: TypeAlias = str | int | tuple[KeyPart, ...]
-GivenKey: TypeAlias = ActorKey | UUID
+GivenKey: TypeAlias = ActorKey | UUID | tuple[KeyPart | UUID, ...]
 
 
 def normal_key(key: GivenKey, type_name: str) -> tuple[ActorKey, bytes]:
     """The key as actors see it (a UUID becomes its text) and its bytes; raises `InvalidKey`."""
+    normal: ActorKey
     if isinstance(key, UUID):
-        key = str(key)
-    if isinstance(key, tuple):
-        key = tuple(str(part) if isinstance(part, UUID) else part for part in key)
-    elif type(key) not in (str, int):
+        normal = str(key)
+    elif isinstance(key, tuple):
+        normal = tuple(str(part) if isinstance(part, UUID) else part for part in key)
+    elif type(key) in (str, int):
+        normal = key
+    else:
         raise InvalidKey(
-            f"the key of {type_name} must be str, int, UUID or a tuple of them; got {key!r} of type {type(key).__qualname__}"
+            f"the key of {type_name} must be str, int, UUID or a tuple of them; got {key!r} of type "
+            f"{type(key).__qualname__}"
         )
-    return key, encode_key(key, limit_bytes=MAX_ACTOR_KEY_BYTES, what=f"key of {type_name}")
+    return normal, encode_key(normal, limit_bytes=MAX_ACTOR_KEY_BYTES, what=f"key of {type_name}")
 
 
 def show_address(type_name: str, key: ActorKey) -> str:

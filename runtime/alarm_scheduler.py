@@ -1,32 +1,42 @@
 """The alarm scheduler: finds what is due on disk and fires it, each as a turn.
 
-Nothing of it is kept in memory but the next time to look and what fires right now, so a million alarms cost disk and no RAM.  It
-looks at the order of due times, wakes at the first one, and at least every second, since the wall clock may be set.
+Nothing of it is kept in memory but the next time to look and what fires right now, so a million alarms cost
+disk and no RAM.  It looks at the order of due times, wakes at the first one, and at least every second, since
+the wall clock may be set.
 
 Promises
-  * An alarm fires at or after its time by the wall clock, never before; not lost and not doubled by a clock that jumps.
-  * Its removal commits together with what the handler wrote.  If the handler raises, the turn rolls back and the alarm is tried
-    again: after 2 s, doubling, up to 25 % later by chance, six times; then it is kept as a dead alarm.
-  * Failures that are not the handler's (disk, overload) don't count.
+  * An alarm fires at or after its time by the wall clock, never before; not lost and not doubled by a clock
+    that jumps.
+  * Its removal commits together with what the handler wrote.  If the handler raises, the turn rolls back and
+    the alarm is tried again: after 2 s, doubling, up to 25 % later by chance, six times; then it is kept as a
+    dead alarm.
+  * Failures that are not the handler's (disk, overload) don't count, and are tried again as slowly.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from ..storage import layout
-from ..storage.errors import CallerError, Damaged, HoldfastError, Overloaded, StorageClosed, StorageError
-from ..storage.keys import decode_key, next_prefix
-from .alarms import Alarm, AlarmRecord, after_commit, alarm_writes, read_alarm
-from .call import run
+from ..storage.errors import CallerError, HoldfastError, Overloaded, StorageClosed, StorageError
+from ..storage.group_commit import Writes
+from ..storage.keys import decode_key, decode_number, encode_number, next_prefix
+from .actor import Actor, activation_of
+from .address import ActorKey
+from .alarms import Alarm, AlarmRecord, after_commit, alarm_name_bytes, alarm_writes, decode_alarm, read_alarm
+from .call import run, wait_gate
 from .chain import Turn
 from .clock import TimerHandle
 from .codec import encode_unchecked
+from .errors import InvalidActor
 
 if TYPE_CHECKING:
+    from .actor_type import ActorType
     from .ref import Ref
     from .system import ActorSystem
 
@@ -43,7 +53,7 @@ class DeadAlarm(NamedTuple):
     """An alarm whose retries are spent, kept until it is redriven."""
 
     type: str
-    key: object
+    key: ActorKey
     name: str
     error: str
     alarm: Alarm
@@ -68,11 +78,14 @@ class AlarmScheduler:
     def __init__(self, system: ActorSystem) -> None:
         self._system = system
         self._timer: TimerHandle | None = None
-        # Never later than the earliest alarm that isn't firing; may be earlier (then it wakes, looks, and sleeps again).
+        # Never later than the earliest alarm that isn't firing; may be earlier (then it wakes, looks, and
+        # sleeps again).
         self._wakes_ms: int | None = None
         self._firing: set[bytes] = set()
-        # Alarms of types that this process doesn't know; they stay on disk.
-        self._unknown: set[bytes] = set()
+        # Alarms of types that this process doesn't know; they stay on disk until their class is used.
+        self._unknown: dict[bytes, bytes] = {}
+        # How often in a row the disk refused to take the outcome of an alarm.
+        self._refused: dict[bytes, int] = {}
         self._stopped = False
 
     def start(self) -> None:
@@ -89,6 +102,14 @@ class AlarmScheduler:
         """An alarm was set for `due_ms`."""
         if self._wakes_ms is None or due_ms < self._wakes_ms:
             self._sleep_until(due_ms)
+
+    def meet(self, kind: ActorType) -> None:
+        """A class is known from now on; alarms that waited for it can fire."""
+        waited = [key for key, number in self._unknown.items() if number == kind.number_bytes]
+        for key in waited:
+            del self._unknown[key]
+        if waited:
+            self.notice(self._system.clock.now_ms())
 
     def _sleep_until(self, due_ms: int) -> None:
         if self._stopped:
@@ -112,7 +133,7 @@ class AlarmScheduler:
             while next_due is None and len(self._firing) < limit:
                 rows = self._system.store.scan(start, end, limit=_PAGE)
                 for key, address in rows:
-                    due_ms, number, name = layout.split_due_key(key)
+                    due_ms, _, name = layout.split_due_key(key)
                     if due_ms > now_ms:
                         next_due = due_ms
                         break
@@ -120,7 +141,7 @@ class AlarmScheduler:
                         continue
                     if len(self._firing) >= limit:
                         break
-                    self._fire(key, address, number, name, due_ms)
+                    self._fire(key, address, name)
                 if len(rows) < _PAGE:
                     break
                 start = rows[-1][0] + b"\x00"
@@ -130,52 +151,99 @@ class AlarmScheduler:
         if next_due is not None:
             self._sleep_until(next_due)
 
-    def _fire(self, key: bytes, address: bytes, number: int, name: bytes, due_ms: int) -> None:
+    def _fire(self, key: bytes, address: bytes, name: bytes) -> None:
         try:
             ref = self._system.ref_from_bytes(address[:2], address[2:])
         except HoldfastError as error:
-            self._unknown.add(key)
+            self._unknown[key] = address[:2]
             _log.error("an alarm can't fire and stays on disk: %s", error)
             return
         self._firing.add(key)
-        self._system.spawn(self._run(key, ref, name, due_ms), f"alarm {name.decode(errors='replace')!r} of {ref}")
+        self._system.spawn(self._run(key, ref, name), f"alarm {name.decode(errors='replace')!r} of {ref}")
 
-    async def _run(self, key: bytes, ref: Ref, name: bytes, due_ms: int) -> None:
+    async def _run(self, key: bytes, ref: Ref, name: bytes) -> None:
         try:
-            await self._handle(ref, name, due_ms)
+            dep = await self._handle(key, ref, name)
+            await self._system.store.wait_durable(dep)
         except StorageClosed:
-            pass  # the runtime closes; the alarm is on disk
+            self._firing.discard(key)  # the runtime closes; the alarm is on disk
         except StorageError as error:
-            _log.warning("alarm %r of %s could not be recorded: %s", name.decode(), ref, error)
-        finally:
+            self._try_later(key, ref, name, error)
+        except BaseException:
             self._firing.discard(key)
-            self.notice(self._system.clock.now_ms())
+            raise
+        else:
+            self._refused.pop(key, None)
+            self._free(key)
 
-    async def _handle(self, ref: Ref, name: bytes, due_ms: int) -> None:
-        system = self._system
+    def _free(self, key: bytes) -> None:
+        self._firing.discard(key)
+        self.notice(self._system.clock.now_ms())
+
+    def _try_later(self, key: bytes, ref: Ref, name: bytes, error: StorageError) -> None:
+        """The disk took neither the handler's turn nor its failure: the alarm lies there as before.
+
+        It keeps its place among those that fire until it is tried again, since the disk would refuse others
+        too.
+        """
+        tries = self._refused.get(key, 0)
+        self._refused[key] = tries + 1
+        delay = self._delay(tries)
+        _log.warning(
+            "alarm %r of %s could not be recorded, next try in %.1f s: %s", name.decode(), ref, delay, error
+        )
+        self._system.clock.call_later(delay, lambda: self._free(key))
+
+    async def _handle(self, key: bytes, ref: Ref, name: bytes) -> int:
+        """Fire an alarm and return the commit that its outcome rests on."""
         record: AlarmRecord | None = None
+        due_ms, number, _ = layout.split_due_key(key)
 
-        async def handler(actor: object) -> None:
+        async def handler(actor: Actor) -> None:
             nonlocal record
-            activation = ref.activation
-            assert activation is not None
+            activation = activation_of(actor)
+            turn = activation.current_turn()
             stored = read_alarm(activation, name)
             if stored is None or stored.due_ms != due_ms:
-                return  # it was set anew or taken back since it was found
+                # It was set anew or taken back since it was found, and its place is gone with that; if it is
+                # still there, nothing belongs to it.
+                if activation.read(key) is not None:
+                    turn.writes[key] = None
+                return
             record = stored
-            turn = activation.current_turn()
+            if not ref.type.has_on_alarm:
+                raise InvalidActor(
+                    f"{ref.type.name} has no on_alarm (any more), so {Alarm(name.decode(), stored)} can't "
+                    "fire"
+                )
             following = self._following(stored)
             turn.writes.update(alarm_writes(activation, name, following))
             await activation.instance.on_alarm(Alarm(name.decode(), stored))
             if following is not None:
                 _notice_after(turn, self, following.due_ms)
 
-        dep, _, error = await run(ref, ref.type.on_alarm.with_function(handler), (), {}, None, None)
-        if error is not None and record is not None:
-            dep = await self._failed(ref, name, record, error)
-        elif error is not None:
-            raise error
-        await system.store.wait_durable(dep)
+        error: BaseException | None
+        try:
+            dep, _, error = await run(ref, ref.type.on_alarm.with_function(handler), (), {}, None, None)
+        except StorageError:
+            raise
+        except Exception as failure:  # the actor could not be loaded, or its mailbox is full
+            dep, error = 0, failure
+        except asyncio.CancelledError as failure:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            dep, error = 0, failure  # the handler awaited something that was cancelled
+        if error is None:
+            return dep
+        if record is None:
+            record = self._stored(number, name, due_ms)
+        return dep if record is None else self._failed(key, ref, number, name, record, error)
+
+    def _stored(self, number: int, name: bytes, due_ms: int) -> AlarmRecord | None:
+        stored = self._system.store.get(layout.data_prefix(number) + layout.ALARM + name)
+        record = None if stored is None else decode_alarm(stored)
+        return record if record is not None and record.due_ms == due_ms else None
 
     def _following(self, record: AlarmRecord) -> AlarmRecord | None:
         if record.every_ms is None:
@@ -185,91 +253,112 @@ class AlarmScheduler:
         next_ms = record.scheduled_ms + (missed + 1) * record.every_ms
         return AlarmRecord(next_ms, next_ms, record.payload, record.every_ms)
 
-    async def _failed(self, ref: Ref, name: bytes, record: AlarmRecord, error: Exception) -> int:
-        """Set the next try, or bury the alarm; a turn of its own."""
+    def _delay(self, tries: int) -> float:
+        """Seconds until the next try: 2, doubling, and up to a quarter more by chance."""
+        doubled: float = _FIRST_DELAY_SECONDS * 2 ** min(tries, _MAX_EXPONENT)
+        return doubled * (1 + 0.25 * self._system.random.random())
+
+    def _failed(
+        self, key: bytes, ref: Ref, number: int, name: bytes, record: AlarmRecord, error: BaseException
+    ) -> int:
+        """Stage the next try, or bury the alarm.
+
+        Not a turn: an actor that can't be loaded has none, and nothing has run on it since the turn that
+        failed.
+        """
+        system = self._system
         counted = not isinstance(error, (StorageError, Overloaded))
         spent = counted and record.retries >= MAX_RETRIES
-        tries = record.retries if counted else record.uncounted
-        delay = _FIRST_DELAY_SECONDS * 2 ** min(tries, _MAX_EXPONENT)
-        delay *= 1 + 0.25 * self._system.random.random()
-        due_ms = self._system.clock.now_ms() + round(delay * 1000)
+        now_ms = system.clock.now_ms()
+        following: AlarmRecord | None
         shown = name.decode()
+        writes: Writes = {key: None}
         if spent:
-            _log.error("alarm %r of %s failed %d times and is kept as dead", shown, ref, MAX_RETRIES + 1, exc_info=error)
+            _log.error(
+                "alarm %r of %s failed %d times and is kept as dead",
+                shown,
+                ref,
+                MAX_RETRIES + 1,
+                exc_info=error,
+            )
+            following = self._following(record)
+            buried = DeadAlarmRecord(
+                ref.type.number_bytes, ref.key_bytes, f"{type(error).__name__}: {error}", now_ms, record
+            )
+            writes[layout.DEAD_ALARM + encode_number(number) + name] = encode_unchecked(buried)
         else:
+            delay = self._delay(record.retries if counted else record.uncounted)
             _log.warning("alarm %r of %s failed, next try in %.1f s", shown, ref, delay, exc_info=error)
+            following = msgspec.structs.replace(
+                record,
+                due_ms=now_ms + math.ceil(delay * 1000),
+                retries=record.retries + counted,
+                uncounted=0 if counted else record.uncounted + 1,
+            )
+        own_key = layout.data_prefix(number) + layout.ALARM + name
+        writes[own_key] = None
+        if following is not None:
+            writes[own_key] = encode_unchecked(following)
+            writes[layout.due_key(following.due_ms, number, name)] = ref.type.number_bytes + ref.key_bytes
+        commit = system.store.stage(writes, reserve=True)
+        activation = system.directory.find(ref.directory_key)
+        if activation is not None:
+            activation.dep = max(activation.dep, commit)  # it may read what was staged
+        if following is not None:
+            self.notice(following.due_ms)
+        return commit
 
-        async def note(actor: object) -> None:
-            activation = ref.activation
-            assert activation is not None
-            stored = read_alarm(activation, name)
-            if stored is None or stored.due_ms != record.due_ms:
-                return
-            turn = activation.current_turn()
-            if spent:
-                following = self._following(record)
-                buried = DeadAlarmRecord(
-                    ref.type.number_bytes, ref.key_bytes, f"{type(error).__name__}: {error}", self._system.clock.now_ms(), record
-                )
-                turn.writes[layout.DEAD_ALARM + activation.owner() + name] = encode_unchecked(buried)
-            else:
-                following = msgspec.structs.replace(
-                    record, due_ms=due_ms, retries=record.retries + counted, uncounted=0 if counted else record.uncounted + 1
-                )
-            turn.writes.update(alarm_writes(activation, name, following))
-            if following is not None:
-                _notice_after(turn, self, following.due_ms)
-
-        dep, _, failure = await run(ref, ref.type.on_alarm.with_function(note), (), {}, None, None)
-        if failure is not None:
-            raise failure
-        return dep
-
-    # -- dead alarms -----------------------------------------------------------------------------------------------
+    # -- dead alarms ----------------------------------------------------------------------------------------
 
     def dead(self, limit: int = 1000) -> list[DeadAlarm]:
         """Dead alarms, at most `limit`."""
         found: list[DeadAlarm] = []
-        for key, stored in self._system.store.scan_prefix(layout.DEAD_ALARM, limit=limit):
+        end = next_prefix(layout.DEAD_ALARM)
+        for key, stored in self._system.reader.scan(layout.DEAD_ALARM, end, False, limit):
             record = _decode_dead(stored)
-            _, name = _split_dead(key)
-            found.append(
-                DeadAlarm(
-                    self._system.type_name(record.type), decode_key(record.key), name.decode(), record.error,
-                    Alarm(name.decode(), record.alarm),
-                )
-            )  # fmt: skip
+            name = _dead_name(key)
+            type_name, actor_key = self._system.type_name(record.type), decode_key(record.key)
+            assert not isinstance(actor_key, bytes)
+            found.append(DeadAlarm(type_name, actor_key, name, record.error, Alarm(name, record.alarm)))
         return found
 
     async def redrive(self, ref: Ref, name: str) -> None:
-        """Fire a dead alarm again now, with all its retries; raises `CallerError` when there is none."""
+        """Fire a dead alarm again now, with all its retries.
 
-        async def revive(actor: object) -> None:
-            activation = ref.activation
-            assert activation is not None
-            key = layout.DEAD_ALARM + activation.owner() + name.encode()
+        Raises `CallerError` when there is none, or when another alarm was set under its name since.
+        """
+        name_bytes = alarm_name_bytes(name)
+
+        async def revive(actor: Actor) -> None:
+            activation = activation_of(actor)
+            key = layout.DEAD_ALARM + activation.owner() + name_bytes
             stored = activation.read(key)
             if stored is None:
                 raise CallerError(f"{ref} has no dead alarm {name!r}")
             record = _decode_dead(stored).alarm
+            pending = read_alarm(activation, name_bytes)
+            # A repeating alarm goes on after it died; only then the pending one is the dead one's own.
+            if pending is not None and (record.every_ms is None or pending.every_ms != record.every_ms):
+                raise CallerError(
+                    f"{ref} has set alarm {name!r} again since it died, for {Alarm(name, pending).due_at}; "
+                    f"redriving the dead one would take that back"
+                )
             now_ms = self._system.clock.now_ms()
             turn = activation.current_turn()
             turn.writes[key] = None
             again = AlarmRecord(now_ms, record.scheduled_ms, record.payload, record.every_ms)
-            turn.writes.update(alarm_writes(activation, name.encode(), again))
+            turn.writes.update(alarm_writes(activation, name_bytes, again))
             _notice_after(turn, self, now_ms)
 
         dep, _, error = await run(ref, ref.type.on_alarm.with_function(revive), (), {}, None, None)
+        await wait_gate(self._system, dep, error)
         if error is not None:
             raise error
-        await self._system.store.wait_durable(dep)
 
 
-def _split_dead(key: bytes) -> tuple[int, bytes]:
-    end = 2 + key[1]
-    if end > len(key):
-        raise Damaged(f"key {key.hex()} is no dead alarm's")
-    return int.from_bytes(key[2:end], "big"), key[end:]
+def _dead_name(key: bytes) -> str:
+    _, end = decode_number(key, 1)
+    return key[end:].decode()
 
 
 def _notice_after(turn: Turn, scheduler: AlarmScheduler, due_ms: int) -> None:

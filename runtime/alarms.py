@@ -1,13 +1,13 @@
 """`self.alarms`: any number of named alarms for each actor, set and cancelled in the turn's own commit.
 
-An alarm lies on disk twice: under its actor by name, and in the order of due times, where the scheduler finds it.  Firing is a
-turn (alarm_scheduler.py).
+An alarm lies on disk twice: under its actor by name, and in the order of due times, where the scheduler finds
+it.  Firing is a turn (alarm_scheduler.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from ..storage.group_commit import Writes
 from ..storage.keys import next_prefix
 from .codec import BAD_VALUE, decode_plain, encode, reason
 from .durations import Duration, to_due_ms, to_seconds
+from .errors import InvalidActor
 
 if TYPE_CHECKING:
     from .actor_storage import Place
@@ -55,12 +56,19 @@ class Alarm:
         self.every_seconds = None if record.every_ms is None else record.every_ms / 1000
         self._payload = record.payload
 
-    def payload(self, type: type[T] | None = None) -> T | object:  # noqa: A002  # the word msgspec uses for it
-        """The payload it was set with, as `type` when given; None without one.  Raises `InvalidValue` when it is no `type`."""
+    def payload(self, type: type[T] | None = None) -> T | object:  # the word msgspec uses for it
+        """The payload it was set with, as `type` when given.
+
+        None without one.  Raises `InvalidValue` when it is no `type`.
+        """
         if self._payload is None:
             return None
         try:
-            return decode_plain(self._payload) if type is None else msgspec.msgpack.decode(self._payload, type=type)
+            return (
+                decode_plain(self._payload)
+                if type is None
+                else msgspec.msgpack.decode(self._payload, type=type)
+            )
         except BAD_VALUE as error:
             raise InvalidValue(f"the payload of alarm {self.name!r} is no {type}: {reason(error)}") from error
 
@@ -77,24 +85,40 @@ class Alarms:
         self._place = place
 
     def set(
-        self, when: Duration | datetime, name: str = "", *, payload: object = None, every: Duration | None = None
+        self,
+        when: Duration | datetime,
+        name: str = "",
+        *,
+        payload: object = None,
+        every: Duration | None = None,
     ) -> None:
-        """Set (or move) the alarm `name`: at a datetime with a zone, or so long from now.  A time that passed means now.
+        """Set (or move) the alarm `name`.
 
-        `every` repeats it at that interval, counted from `when`; fires that were missed while the process was down are made up by
-        one.  Raises `InvalidDuration`, `InvalidKey` or `InvalidValue`.
+        At a datetime with a zone, or so long from now.  A time that passed means now.
+
+        `every` repeats it at that interval, counted from `when`; fires that were missed while the process was
+        down are made up by one.  Raises `InvalidDuration`, `InvalidKey` or `InvalidValue`.
         """
         place = self._place
+        if not place.type.has_on_alarm:
+            raise InvalidActor(
+                f"{place.type.name} has no on_alarm, so {place.ref} can't set an alarm; write one"
+            )
         now_ms = place.system.clock.now_ms()
         due_ms = to_due_ms(when, now_ms, what="the time of an alarm")
         every_ms = None
         if every is not None:
             every_ms = round(to_seconds(every, what="every") * 1000)
             if every_ms < 1:
-                raise CallerError(f"{place.ref}: an alarm can repeat every millisecond at most; got every={every!r}")
+                raise CallerError(
+                    f"{place.ref}: an alarm can repeat every millisecond at most; got every={every!r}"
+                )
         encoded = None if payload is None else encode(payload, f"{place.ref}: the payload of alarm {name!r}")
         if encoded is not None and len(encoded) > MAX_PAYLOAD_BYTES:
-            raise InvalidValue(f"{place.ref}: the payload of alarm {name!r} takes {len(encoded)} bytes, at most {MAX_PAYLOAD_BYTES}")
+            raise InvalidValue(
+                f"{place.ref}: the payload of alarm {name!r} takes {len(encoded)} bytes, at most "
+                f"{MAX_PAYLOAD_BYTES}"
+            )
         name_bytes = alarm_name_bytes(name)
         turn = place.current_turn()
         self._write(name_bytes, AlarmRecord(due_ms, due_ms, encoded, every_ms))
@@ -137,7 +161,9 @@ def alarm_name_bytes(name: str) -> bytes:
     except (UnicodeEncodeError, AttributeError) as error:
         raise InvalidKey(f"the name of an alarm must be Unicode text; got {name!r}") from error
     if len(encoded) > MAX_ALARM_NAME_BYTES:
-        raise InvalidKey(f"the name of an alarm takes {len(encoded)} bytes; at most {MAX_ALARM_NAME_BYTES} are allowed")
+        raise InvalidKey(
+            f"the name of an alarm takes {len(encoded)} bytes; at most {MAX_ALARM_NAME_BYTES} are allowed"
+        )
     return encoded
 
 
@@ -176,7 +202,7 @@ def after_commit(turn: Turn, callback: Callable[[int], None]) -> None:
 
 
 def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, timezone.utc)
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
 
 
 _encode = msgspec.msgpack.Encoder().encode

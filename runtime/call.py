@@ -2,8 +2,8 @@
 
     caller -> ref -> directory -> mailbox -> turn -> write set -> group commit -> gate -> caller
 
-The caller's own task runs the turn when the actor is idle; else it waits in the mailbox and runs it when the actor is handed
-over.  Between actors nothing waits for the disk; code outside waits at the gate.
+The caller's own task runs the turn when the actor is idle; else it waits in the mailbox and runs it when the
+actor is handed over.  Between actors nothing waits for the disk; code outside waits at the gate.
 
 Promises
   * P3: a reply (or an error) reaches code outside only when every commit that it rests on is durable.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..storage.errors import StorageFailed
 from .chain import CALLER, Turn, block, find_cycle, turn_in_chain, unblock
-from .errors import DeadlockError
+from .errors import DeadlockError, NotRunning, TurnOver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,17 +37,19 @@ async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: d
     caller = CALLER.get()
     if caller is None:
         turn = None
-    elif caller.__class__ is Turn:
-        turn = None if caller.over else caller  # type: ignore[union-attr]
+    elif isinstance(caller, Turn):
+        turn = None if caller.over else caller
     else:
         return await caller.call(ref, plan, args, kwargs)
     if args or kwargs:
         args, kwargs = plan.check_arguments(args, kwargs, f"{ref}.{plan.name}")
     elif plan.required:
         plan.check_arguments(args, kwargs, f"{ref}.{plan.name}")
-    if turn is not None:
+    if turn is not None and turn.activation.system is ref.system:
         return await _call_within(ref, plan, args, kwargs, turn)
-    dep, reply, error = await run(ref, plan, args, kwargs, None, None)
+    # From outside, or from an actor of another runtime: that one has a log of its own, so its turn waits here
+    # too.
+    dep, reply, error = await run(ref, plan, args, kwargs, turn, None)
     commits = ref.system.store.group_commit
     if dep > commits.durable or commits.has_failed:
         await wait_gate(ref.system, dep, error)
@@ -101,7 +103,7 @@ async def run(
                 mine = turn_in_chain(parent, activation)
                 if mine is not None:
                     return await _join(activation, mine.root, plan, args, kwargs, parent, attach)
-                await _wait_in_chain(activation, plan, parent)
+                await _wait_in_chain(activation, parent)
             else:
                 await activation.wait_turn()
             if activation.gone:
@@ -109,9 +111,14 @@ async def run(
         else:
             activation.busy = True
         if not activation.ready:
-            await _run_on_activate(activation, parent)
+            failed = await _run_on_activate(activation, parent)
+            if failed is not None:
+                return failed
             if activation.gone:
                 continue
+        if plan.shared:
+            activation.hand_over()  # it was only held for `on_activate`
+            continue
         return await _run_turn(activation, plan, args, kwargs, parent, attach)
 
 
@@ -136,42 +143,59 @@ async def _run_turn(
         return activation.dep, reply, None
     except Exception as error:
         activation.roll_back(turn)
+        if activation.gone and not isinstance(error, (StorageFailed, NotRunning)):
+            # It rests on what was lost, whatever it says.
+            raise activation.refusal(turn) from error
         return max(activation.dep, turn.dep), None, error
     except BaseException:
         activation.roll_back(turn)
         raise
     finally:
-        CALLER.reset(token)
         turn.over = True
         activation.turn = None
         if activation.mailbox:
             activation.hand_over()
         else:
             activation.busy = False
+        CALLER.reset(token)
 
 
 async def _run_shared(
-    activation: Activation, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object], parent: Turn | None
+    activation: Activation,
+    plan: MethodPlan,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    parent: Turn | None,
 ) -> Reply:
     # It may go on while turns come and go, so it works on a copy of the state that was last staged.
     view = activation.view()
     turn = Turn(activation, plan.name, parent)
     turn.shared = True
+    failures = activation.system.failures
+    error: Exception | None = None
+    reply: object = None
     token = CALLER.set(turn)
     activation.running_shared += 1
     try:
-        reply = await plan.function(view, *args, **kwargs)
-        activation.check_view(view, plan.name)
-        return turn.dep, plan.check_result(reply, str(turn)), None
-    except Exception as error:
-        return turn.dep, None, error
+        try:
+            reply = await plan.function(view, *args, **kwargs)
+            activation.check_view(view, plan.name)
+            reply = plan.check_result(reply, str(turn))
+        except Exception as raised:
+            error = raised
+        if activation.system.failures != failures:
+            raise StorageFailed(
+                f"{turn}: a commit failed while it ran, so it may have read what is lost"
+            ) from error
+        # What it read from storage may be younger than the copy.
+        return max(turn.dep, activation.dep), reply, error
     finally:
+        turn.over = True
         activation.running_shared -= 1
         CALLER.reset(token)
-        turn.over = True
 
 
-async def _wait_in_chain(activation: Activation, plan: MethodPlan, parent: Turn) -> None:
+async def _wait_in_chain(activation: Activation, parent: Turn) -> None:
     ring = find_cycle(parent, activation)
     if ring is not None:
         raise DeadlockError(ring)
@@ -193,8 +217,9 @@ async def _join(
 ) -> Reply:
     """A call that came back to an actor of its own chain: part of the turn that runs there.
 
-    If it raises, what it changed is undone, so that the outer turn may catch the error and go on.  When other calls joined at
-    the same time their changes can't be told apart; then the whole turn is poisoned and nothing of it is kept.
+    If it raises, what it changed is undone, so that the outer turn may catch the error and go on.  When other
+    calls joined at the same time their changes can't be told apart; then the whole turn is poisoned and
+    nothing of it is kept.
     """
     turn = Turn(activation, plan.name, parent)
     turn.root = root
@@ -209,11 +234,15 @@ async def _join(
     token = CALLER.set(turn)
     try:
         reply = plan.check_result(await plan.function(activation.instance, *args, **kwargs), str(turn))
+        if root.over:
+            raise TurnOver(f"{turn} joined {root}, which ended before it; await every call that a turn makes")
         if attach is not None:
             attach(turn, reply)
         return turn.dep, reply, None
     except BaseException as error:
-        if alone and root.joins == joins_before:
+        if root.over:
+            pass  # it was rolled back, and left this call an instance that nobody else uses
+        elif alone and root.joins == joins_before:
             root.writes.clear()
             root.writes.update(writes_before)
             root.after_commit = after_before
@@ -224,13 +253,16 @@ async def _join(
             return turn.dep, None, error
         raise
     finally:
+        turn.over = True
         root.active_joins -= 1
         CALLER.reset(token)
-        turn.over = True
 
 
-async def _run_on_activate(activation: Activation, parent: Turn | None) -> None:
-    """The turn before the first turn.  If it raises, this activation is given up and the next call makes a new one."""
+async def _run_on_activate(activation: Activation, parent: Turn | None) -> Reply | None:
+    """The turn before the first turn; returns its error's reply when it fails.
+
+    Then this activation is given up and the next call makes a new one.
+    """
     turn = Turn(activation, "on_activate", parent)
     activation.turn = turn
     token = CALLER.set(turn)
@@ -238,10 +270,14 @@ async def _run_on_activate(activation: Activation, parent: Turn | None) -> None:
         await activation.instance.on_activate()
         activation.end_turn(turn)
         activation.ready = True
+        return None
+    except Exception as error:
+        activation.system.directory.drop(activation)
+        return max(activation.dep, turn.dep), None, error
     except BaseException:
         activation.system.directory.drop(activation)
         raise
     finally:
-        CALLER.reset(token)
         turn.over = True
         activation.turn = None
+        CALLER.reset(token)

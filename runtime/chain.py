@@ -1,10 +1,10 @@
 """The chain of calls: who called whom, from the code outside down to the turn that runs now.
 
-A context variable holds the caller.  It is None outside; a `Turn` inside an actor; another `Caller` where a layer above takes
-calls in its own way (a workflow's `run()` and its steps).
+A context variable holds the caller.  It is None outside; a `Turn` inside an actor; another `Caller` where a
+layer above takes calls in its own way (a workflow's `run()` and its steps).
 
-A call that comes back to an actor of its own chain joins that turn.  Two chains that wait for each other are told so at once
-(`find_cycle`) instead of waiting for ever.
+A call that comes back to an actor of its own chain joins that turn.  Two chains that wait for each other are
+told so at once (`find_cycle`) instead of waiting for ever.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class Caller(Protocol):
     """Code of a layer above that makes calls."""
 
-    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    async def call(
+        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         """Make the call in the layer's own way."""
         ...
 
@@ -33,8 +35,8 @@ class Turn:
     """One message being handled by one actor."""
 
     __slots__ = (
-        "activation", "active_joins", "after_commit", "blocked_on", "dep", "joins", "method", "over", "parent", "poison",
-        "root", "shared", "writes",
+        "activation", "active_joins", "after_commit", "after_rollback", "blocked_on", "dep",
+        "joins", "method", "over", "parent", "poison", "root", "shared", "writes",
     )  # fmt: skip
 
     def __init__(self, activation: Activation, method: str, parent: Turn | None) -> None:
@@ -50,13 +52,16 @@ class Turn:
         # A @shared method: it doesn't hold the actor, so nothing joins it and nothing waits for it.
         self.shared = False
         self.after_commit: list[Callable[[int], None]] | None = None
+        self.after_rollback: list[Callable[[], None]] | None = None
         # Actors that calls made below this turn are queued for.
         self.blocked_on: list[Activation] | None = None
         self.joins = 0
         self.active_joins = 0
         self.poison: BaseException | None = None
 
-    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    async def call(
+        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         raise AssertionError("a turn's calls are made by call.invoke")
 
     def __str__(self) -> str:
@@ -67,19 +72,31 @@ CALLER: ContextVar[Turn | Caller | None] = ContextVar("holdfast_caller", default
 
 
 def turn_in_chain(turn: Turn | None, activation: Activation) -> Turn | None:
-    """The turn of this chain that runs on `activation`, if there is one."""
+    """The turn of this chain that runs on `activation`, if there is one.
+
+    A task that outlived the turn that started it still has it in its chain; such a turn holds nothing any more.
+    """
     while turn is not None:
-        if turn.activation is activation and not turn.shared:
+        if turn.activation is activation and not turn.shared and not turn.over:
             return turn
         turn = turn.parent
     return None
 
 
+def rest_on(number: int) -> None:
+    """Note that the calling turn read something that commit `number` brings."""
+    caller = CALLER.get()
+    if isinstance(caller, Turn) and number > caller.dep:
+        caller.dep = number
+        if number > caller.root.dep:
+            caller.root.dep = number
+
+
 def find_cycle(caller: Turn, wanted: Activation) -> list[str] | None:
     """The ring of calls that waiting for `wanted` would close, or None.
 
-    The turn that holds `wanted` ends only after all that its own calls wait for; if one of those is held by a turn of the
-    caller's chain, nobody would ever go on.
+    The turn that holds `wanted` ends only after all that its own calls wait for; if one of those is held by a
+    turn of the caller's chain, nobody would ever go on.
     """
     seen: set[int] = set()
 
@@ -102,7 +119,7 @@ def find_cycle(caller: Turn, wanted: Activation) -> list[str] | None:
     if ring is None:
         return None
     start = ring[-1]
-    own = []
+    own: list[str] = []
     turn: Turn | None = caller
     while turn is not None:
         own.append(str(turn))

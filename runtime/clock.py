@@ -1,6 +1,9 @@
-"""The clock: what time it is, and calling back later.  Everything that has to do with time asks it, so tests can move it.
+"""The clock.
 
-Wall time (milliseconds since 1970) decides when alarms, sleeps and retries are due, since they outlive the process.
+What time it is, and calling back later.  Everything that has to do with time asks it, so tests can move it.
+
+Wall time (milliseconds since 1970) decides when alarms, sleeps and retries are due, since they outlive the
+process.
 """
 
 from __future__ import annotations
@@ -47,36 +50,41 @@ class ManualClock:
     """Time that stands still until `advance` moves it: for tests."""
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
-        self._now_ms = float(now_ms)
-        self._timers: list[tuple[float, int, _ManualTimer]] = []
-        self._order = itertools.count()
+        # Whole microseconds: a timer must not miss its moment by a rounding error.
+        self._now_us = now_ms * 1000
         # Timers count elapsed time, which a wall clock that is set back or forth leaves alone.
-        self._elapsed_ms = 0.0
+        self._elapsed_us = 0
+        self._timers: list[tuple[int, int, _ManualTimer]] = []
+        self._order = itertools.count()
 
     def now_ms(self) -> int:
-        return int(self._now_ms)
+        return self._now_us // 1000
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
         timer = _ManualTimer(callback)
-        heapq.heappush(self._timers, (self._elapsed_ms + max(0.0, seconds) * 1000, next(self._order), timer))
+        due_us = self._elapsed_us + max(0, round(seconds * 1_000_000))
+        heapq.heappush(self._timers, (due_us, next(self._order), timer))
         return timer
 
     def set_wall(self, now_ms: int) -> None:
         """Set the wall clock without letting time pass, as an operator or a time server does."""
-        self._now_ms = float(now_ms)
+        self._now_us = now_ms * 1000
 
     def advance(self, seconds: float) -> None:
         """Let time pass, calling each timer at its moment and in order."""
-        target = self._elapsed_ms + seconds * 1000
-        while self._timers and self._timers[0][0] <= target:
-            due, _, timer = heapq.heappop(self._timers)
-            step = max(0.0, due - self._elapsed_ms)
-            self._elapsed_ms += step
-            self._now_ms += step
+        if seconds < 0:
+            raise ValueError(f"time can't run backwards; set_wall sets the wall clock back (got {seconds})")
+        target_us = self._elapsed_us + round(seconds * 1_000_000)
+        while self._timers and self._timers[0][0] <= target_us:
+            due_us, _, timer = heapq.heappop(self._timers)
+            self._pass(max(0, due_us - self._elapsed_us))
             if not timer.cancelled:
                 timer.callback()
-        self._now_ms += target - self._elapsed_ms
-        self._elapsed_ms = target
+        self._pass(target_us - self._elapsed_us)
+
+    def _pass(self, microseconds: int) -> None:
+        self._elapsed_us += microseconds
+        self._now_us += microseconds
 
 
 class _ManualTimer:

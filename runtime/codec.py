@@ -1,7 +1,7 @@
 """Values as bytes: msgspec's MessagePack, with the errors it can raise gathered in one.
 
-Everything that is stored or handed from one actor to another passes here, so nobody shares a mutable object with
-anybody, and what comes back live is what would come back from disk.
+Everything that is stored or handed from one actor to another passes here, so nobody shares a mutable object
+with anybody, and what comes back live is what would come back from disk.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ ENCODER: Final = msgspec.msgpack.Encoder()
 encode_unchecked = ENCODER.encode
 decode_plain = msgspec.msgpack.Decoder().decode
 
-# All that encoding or decoding a value raises for a bad value; recursion and Unicode errors are not msgspec's own.
-BAD_VALUE: Final = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
+# All that encoding or decoding a value raises for a bad value; recursion and Unicode errors are not msgspec's
+# own.
+BAD_VALUE: Final = (
+    msgspec.MsgspecError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+)
 
 # Immutable and encoded without loss, so they need no copy.
 SCALARS: Final = (int, str, bytes, float, bool, type(None))

@@ -1,4 +1,7 @@
-"""`rt.deps`: the user's own objects (clients, settings) for actors and steps, found by type, replaceable in tests."""
+"""`rt.deps`: the user's own objects (clients, settings) for actors and steps.
+
+They are found by type and can be replaced in tests.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class Deps:
         if found is None:
             known = ", ".join(sorted(kind.__qualname__ for kind in self._by_type)) or "nothing"
             raise CallerError(
-                f"rt.deps holds no {wanted.__qualname__} (it holds {known}); give it to Runtime(deps=[...]) or rt.deps.put"
+                f"rt.deps holds no {wanted.__qualname__} (it holds {known}); give it to "
+                "Runtime(deps=[...]) or rt.deps.put"
             )
         return found
 

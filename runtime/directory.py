@@ -1,11 +1,13 @@
 """The directory: which actors are in memory, at most one activation of a key, the longest unused leave first.
 
-Step 2 of a call.  Promise P8: memory follows activity.  An activation leaves when it was idle for `idle_seconds` or when more
-than `max_active` are live, but never while somebody needs it or a write of it isn't durable.
+Step 2 of a call.  Promise P8: memory follows activity.  An activation leaves when it was idle for
+`idle_seconds` or when more than `max_active` are live, but never while somebody needs it or a write of it
+isn't durable.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -30,16 +32,25 @@ class Directory:
         self._system = system
         self._live: OrderedDict[bytes, Activation] = OrderedDict()
         self.touch_live = self._live.move_to_end
+        # What is loaded rests at least on this commit: an actor was dropped whose writes were not durable yet.
+        self.floor = 0
 
     def __len__(self) -> int:
         return len(self._live)
 
     def activate(self, ref: Ref) -> Activation:
-        """Load the actor into memory.  The caller found that `ref` has no activation."""
+        """Load the actor into memory.  The caller found that `ref` has no activation.
+
+        Raises `NotRunning`, and what the class's `__init__` raises.
+        """
         found = self._live.get(ref.directory_key)
         if found is not None:  # another ref to the same key made it
+            if found.more_refs is None:
+                found.more_refs = []
+            found.more_refs.append(ref)
             ref.activation = found
             return found
+        self._system.check_open()
         if len(self._live) >= self._system.limits.max_active:
             self._make_room()
         activation = Activation(self._system, ref)
@@ -58,16 +69,31 @@ class Directory:
 
     def drop(self, activation: Activation) -> None:
         """Forget an activation; who waits for it looks up a new one."""
-        if self._live.get(activation.ref.directory_key) is activation:
-            del self._live[activation.ref.directory_key]
-        activation.drop()
+        if activation.dep > self._system.store.durable:
+            self.floor = max(self.floor, activation.dep)
+        self._forget(activation)
 
     def drop_from(self, first_commit: int) -> list[Activation]:
         """Forget every activation that rests on commit `first_commit` or a later one (they failed)."""
-        lost = [activation for activation in self._live.values() if activation.dep >= first_commit]
+        lost = [activation for activation in self._live.values() if activation.rests_on(first_commit)]
         for activation in lost:
-            self.drop(activation)
+            self._forget(activation)
+        self.floor = 0  # all that was not durable is lost
         return lost
+
+    def drop_all(self) -> None:
+        """Forget every activation: the runtime closed."""
+        for activation in list(self._live.values()):
+            self._forget(activation)
+
+    def busy(self) -> list[Activation]:
+        """Activations that a turn runs on."""
+        return [activation for activation in self._live.values() if activation.busy]
+
+    def _forget(self, activation: Activation) -> None:
+        if self._live.get(activation.ref.directory_key) is activation:
+            del self._live[activation.ref.directory_key]
+        activation.drop()
 
     def evict_idle(self, tick: int) -> None:
         """Let go of what was last used before `tick`."""
@@ -79,36 +105,35 @@ class Directory:
 
     def evict(self, activation: Activation) -> None:
         """Let an evictable activation leave memory, after its `on_evict` if it has one."""
-        if activation.type.has_on_evict:
-            self._system.spawn(self._run_on_evict(activation), f"on_evict of {activation.ref}")
-        else:
+        if not activation.type.has_on_evict:
             self.drop(activation)
+        elif not activation.leaving:
+            activation.leaving = True
+            self._system.spawn(self._run_on_evict(activation), f"on_evict of {activation.ref}")
 
     async def _run_on_evict(self, activation: Activation) -> None:
-        plan = MethodPlan(activation.type.actor_class, "on_evict", activation.type.actor_class.on_evict)
-        if activation.gone or not activation.evictable():
-            return
-        _, _, error = await run(activation.ref, plan, (), {}, None, None)
-        if error is not None:
-            _log.error("on_evict of %s raised", activation.ref, exc_info=error)
-        if not activation.gone and activation.dep > self._system.store.durable:
-            await self._system.store.wait_durable(activation.dep)
-        if not activation.gone and activation.evictable():
-            self.drop(activation)
+        actor_class = activation.type.actor_class
+        plan = MethodPlan(actor_class, "on_evict", actor_class.on_evict)
+        try:
+            if activation.gone or not activation.evictable():
+                return
+            dep, _, error = await run(activation.ref, plan, (), {}, None, None)
+            if error is not None:
+                _log.error("on_evict of %s raised", activation.ref, exc_info=error)
+            await self._system.store.wait_durable(dep)
+            if activation.evictable():
+                self.drop(activation)
+        finally:
+            activation.leaving = False
 
     def _make_room(self) -> None:
-        looked_at = 0
-        for activation in list(_first(self._live, _LOOK_AT)):
-            looked_at += 1
+        """Evict the longest unused that may leave: two for each that comes, so that a crowd shrinks again."""
+        leave = 1 + (len(self._live) > self._system.limits.max_active)
+        for activation in list(itertools.islice(self._live.values(), _LOOK_AT)):
             if activation.evictable():
                 self.evict(activation)
-                return
-
-
-def _first(live: OrderedDict[bytes, Activation], count: int) -> list[Activation]:
-    found = []
-    for activation in live.values():
-        found.append(activation)
-        if len(found) == count:
-            break
-    return found
+                leave -= 1
+                if not leave:
+                    return
+            else:
+                self.touch(activation)  # it is in use, and would only be looked at again

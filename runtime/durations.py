@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 from ..storage.errors import CallerError
@@ -20,8 +20,10 @@ _UNIT_SECONDS: Final = {
     "w": 604800.0, "week": 604800.0, "weeks": 604800.0,
 }  # fmt: skip
 _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
-# About ten thousand years: beyond it a time in milliseconds would leave what a datetime can show.
-_MAX_SECONDS: Final = 315_360_000_000.0
+# About a thousand years: far beyond it a time in milliseconds would leave what a datetime can show.
+_MAX_SECONDS: Final = 31_536_000_000.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class InvalidDuration(CallerError, ValueError):
@@ -29,18 +31,21 @@ class InvalidDuration(CallerError, ValueError):
 
 
 def to_seconds(duration: Duration, *, what: str = "duration") -> float:
-    """The duration in seconds; raises `InvalidDuration` when it can't be read, is negative or isn't finite."""
+    """The duration in seconds.
+
+    Raises `InvalidDuration` when it can't be read, is negative or isn't finite.
+    """
     seconds: float
     if isinstance(duration, timedelta):
         seconds = duration.total_seconds()
     elif isinstance(duration, bool):
         raise InvalidDuration(f"{what} must be seconds, a timedelta or a text like '10s'; got {duration!r}")
-    elif isinstance(duration, (int, float)):
-        seconds = float(duration)
-    elif isinstance(duration, str):
-        seconds = _parse(duration, what)
+    elif isinstance(duration, int):
+        seconds = float(max(-1, min(duration, 1 << 62)))  # others may not fit a float, and are refused below
+    elif isinstance(duration, float):
+        seconds = duration
     else:
-        raise InvalidDuration(f"{what} must be seconds, a timedelta or a text like '10s'; got {duration!r}")
+        seconds = _parse(duration, what)
     if not math.isfinite(seconds) or seconds < 0 or seconds > _MAX_SECONDS:
         raise InvalidDuration(f"{what} must be between 0 and {_MAX_SECONDS:.0f} seconds; got {duration!r}")
     return seconds
@@ -50,18 +55,26 @@ def to_due_ms(when: Duration | datetime, now_ms: int, *, what: str = "time") -> 
     """A moment in milliseconds since 1970: a datetime with a zone, or a duration from now on."""
     if isinstance(when, datetime):
         if when.tzinfo is None:
-            raise InvalidDuration(f"{what} {when!r} has no time zone; give it one (for instance timezone.utc)")
-        return round(when.timestamp() * 1000)
-    return now_ms + math.ceil(to_seconds(when, what=what) * 1000)
+            raise InvalidDuration(
+                f"{what} {when!r} has no time zone; give it one (for instance timezone.utc)"
+            )
+        # Up, never down: an alarm is never early.  Times before 1970 passed long ago, as 1970 did.
+        return max(0, -((_EPOCH - when) // _MILLISECOND))
+    seconds = to_seconds(when, what=what)
+    return now_ms + math.ceil(round(seconds * 1000, 6))  # 1.1 s are 1100.0000000000001 ms
 
 
-def _parse(text: str, what: str) -> float:
+def _parse(text: object, what: str) -> float:
     position, seconds = 0, 0.0
+    if not isinstance(text, str):
+        raise InvalidDuration(f"{what} must be seconds, a timedelta or a text like '10s'; got {text!r}")
     lowered = text.strip().lower()
     while position < len(lowered):
         match = _PART.match(lowered, position)
         if match is None or match[2] not in _UNIT_SECONDS:
-            raise InvalidDuration(f"{what} {text!r} can't be read; write it like '250ms', '10s', '1h30m' or '2 days'")
+            raise InvalidDuration(
+                f"{what} {text!r} can't be read; write it like '250ms', '10s', '1h30m' or '2 days'"
+            )
         seconds += float(match[1]) * _UNIT_SECONDS[match[2]]
         position = match.end()
     if not lowered:

@@ -1,4 +1,4 @@
-"""Errors of the runtime, as members of the tree in storage/errors.py: the caller's, the actor's, and the deadlock of both."""
+"""Errors of the runtime: more members of the tree in storage/errors.py."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class DeadlockError(ActorError):
     def __init__(self, cycle: list[str]) -> None:
         self.cycle = cycle
         super().__init__(
-            "these calls would wait for each other for ever: " + " -> ".join(cycle) + "; make one of them @shared, or "
+            "these calls would wait for each other for ever: "
+            + " -> ".join(cycle)
+            + "; make one of them @shared, or "
             "don't call back while the other waits"
         )
 
@@ -49,7 +51,10 @@ class TurnOver(ActorError):
 
 
 class TurnPoisoned(ActorError):
-    """Calls that joined this turn side by side failed, so it can't be told which half to keep; nothing was kept."""
+    """Calls that joined this turn side by side failed, so it can't be told which half to keep.
+
+    Nothing was kept.
+    """
 
 
 class SharedWriteError(ActorError):

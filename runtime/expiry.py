@@ -1,7 +1,7 @@
 """Expiry: keys with a ttl are swept from disk some time after they ended.
 
-Reads skip an expired value at once; sweeping only gives the space back.  An entry whose key was written anew since (without a
-ttl, or with a later one) is dropped and the key stays.
+Reads skip an expired value at once; sweeping only gives the space back.  An entry whose key was written anew
+since (without a ttl, or with a later one) is dropped and the key stays.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Declared fields: an actor's durable state as one record.
 
-Every annotated name of the class that does not begin with an underscore is a field.  The record is encoded at the end of
-a turn and written when its bytes changed; decoding the last bytes is the rollback.
+Every annotated name of the class that does not begin with an underscore is a field.  The record is encoded at
+the end of a turn and written when its bytes changed; decoding the last bytes is the rollback.
 
-Records are maps by name, so a field added later with a default just works.  For other changes raise `version` and give the
-class an `upgrade(stored_version, data)`.
+Records are maps by name, so a field added later with a default just works.  For other changes raise `version`
+and give the class an `upgrade(stored_version, data)`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-import types
 from collections.abc import Callable
 from operator import attrgetter
-from typing import ClassVar, Final, get_origin, get_type_hints
+from typing import ClassVar, Final, cast, get_origin, get_type_hints
 
 import msgspec
 
@@ -25,6 +24,7 @@ from .codec import BAD_VALUE, ENCODER, decode_plain, reason
 from .errors import InvalidActor, InvalidResult
 
 _VERSION: Final = "__version"
+_TAKEN: Final = frozenset({"alarms", "indexes", "key", "name", "runtime", "storage", "version"})
 
 
 class FieldPlan:
@@ -33,7 +33,10 @@ class FieldPlan:
     __slots__ = ("_decode", "_defaults", "_getter", "_struct", "_version", "actor_type", "indexes", "names")
 
     def __init__(self, actor_type: type) -> None:
-        """Read the annotations of `actor_type`; raises `InvalidActor` for a field that has no default or can't be stored."""
+        """Read the annotations of `actor_type`.
+
+        Raises `InvalidActor` for a field that has no default or can't be stored.
+        """
         self.actor_type = actor_type
         hints = declared_hints(actor_type)
         self.names = tuple(hints)
@@ -41,18 +44,29 @@ class FieldPlan:
         self._defaults: dict[str, Callable[[], object]] = {}
         fields: list[tuple[str, object, object]] = [("version_", int, self._version)]
         for name, hint in hints.items():
+            if name in _TAKEN:
+                raise InvalidActor(
+                    f"field {actor_type.__name__}.{name}: actors have a {name} of their own; choose another name for "
+                    f"the field (and write the class options name, version and indexes without an annotation)"
+                )
             if not hasattr(actor_type, name):
-                raise InvalidActor(f"field {actor_type.__name__}.{name} needs a default, which a new actor starts with")
+                raise InvalidActor(
+                    f"field {actor_type.__name__}.{name} needs a default, which a new actor starts with"
+                )
             factory = _default_factory(getattr(actor_type, name))
             self._defaults[name] = factory
             fields.append((name, hint, msgspec.field(default_factory=factory)))
         try:
             self._struct = msgspec.defstruct(
-                f"{actor_type.__name__}Fields", fields, rename={"version_": _VERSION}  # type: ignore[arg-type]
+                f"{actor_type.__name__}Fields",
+                fields,
+                rename={"version_": _VERSION},
             )
             self._decode = msgspec.msgpack.Decoder(self._struct).decode
         except TypeError as error:
-            raise InvalidActor(f"a field of {actor_type.__name__} has a type that can't be stored: {error}") from error
+            raise InvalidActor(
+                f"a field of {actor_type.__name__} has a type that can't be stored: {error}"
+            ) from error
         self._getter: Callable[[object], tuple[object, ...]] | None = None
         if len(self.names) == 1:
             get_one = attrgetter(self.names[0])
@@ -83,19 +97,22 @@ class FieldPlan:
         try:
             self._decode(record)
         except BAD_VALUE as error:
-            raise InvalidResult(f"{where} left a field that doesn't match its annotation: {reason(error)}") from error
+            raise InvalidResult(
+                f"{where} left a field that doesn't match its annotation: {reason(error)}"
+            ) from error
 
     def restore(self, instance: object, record: bytes, where: str) -> None:
         """Set the fields of `instance` from a record; raises `Damaged` when it doesn't fit the class."""
         if not self.names:
             return
         try:
-            values = self._decode(record)
+            values: object = self._decode(record)
             if values.version_ != self._version:  # type: ignore[attr-defined]
                 values = self._upgraded(record)
         except BAD_VALUE as error:
             raise Damaged(
-                f"the stored fields of {where} don't fit the class: {reason(error)}; give new fields defaults, or raise "
+                f"the stored fields of {where} don't fit the class: {reason(error)}; give new fields "
+                "defaults, or raise "
                 f"`version` and write `upgrade`"
             ) from error
         for name in self.names:
@@ -106,7 +123,9 @@ class FieldPlan:
         stored_version = data.pop(_VERSION, 1)
         upgrade = getattr(self.actor_type, "upgrade", None)
         if upgrade is None:
-            raise ValueError(f"stored version {stored_version}, the class has version {self._version} and no upgrade()")
+            raise ValueError(
+                f"stored version {stored_version}, the class has version {self._version} and no upgrade()"
+            )
         upgraded = dict(upgrade(stored_version, data))
         upgraded[_VERSION] = self._version
         return self._decode(ENCODER.encode(upgraded))
@@ -122,14 +141,21 @@ def declared_hints(actor_type: type) -> dict[str, object]:
         own = {name: hint for name, hint in inspect.get_annotations(base).items() if not name.startswith("_")}
         namespace = dict(vars(sys.modules[base.__module__])) if base.__module__ in sys.modules else {}
         try:
-            resolved = get_type_hints(types.SimpleNamespace(__annotations__=own), namespace, dict(vars(base)), include_extras=True)
+            # As a class of its own, since ClassVar is allowed in classes alone.
+            stand_in = type(base.__name__, (), {"__annotations__": own})
+            resolved = get_type_hints(stand_in, namespace, dict(vars(base)), include_extras=True)
         except NameError as error:
             raise InvalidActor(
-                f"an annotation of {base.__name__} can't be resolved: {error}; define the type at module level"
+                f"an annotation of {base.__name__} can't be resolved: {error}; define the type at module "
+                "level"
             ) from error
-        hints.update({
-            name: hint for name, hint in resolved.items() if get_origin(hint) is not ClassVar and hint is not ClassVar
-        })
+        hints.update(
+            {
+                name: hint
+                for name, hint in resolved.items()
+                if get_origin(hint) is not ClassVar and hint is not ClassVar
+            }
+        )
     return hints
 
 
@@ -141,7 +167,7 @@ def _class_version(actor_type: type) -> int:
 
 
 def _default_factory(default: object) -> Callable[[], object]:
-    if isinstance(default, (int, str, bytes, float, bool, type(None), tuple, frozenset)):
+    if isinstance(default, (int, str, bytes, float, type(None))):
         return lambda: default
     return lambda: copy.deepcopy(default)
 
@@ -154,16 +180,23 @@ def _index_getters(actor_type: type, hints: dict[str, object]) -> dict[tuple[str
 
     declared: object = getattr(actor_type, "indexes", ())
     getters: dict[tuple[str, ...], IndexGetter] = {}
-    if not isinstance(declared, tuple):
-        raise InvalidActor(f"{actor_type.__name__}.indexes must be a tuple of tuples of field names")
-    for names in declared:
-        if isinstance(names, str):
-            names = (names,)
+    for one in _tuple_of(declared, actor_type):
+        names = tuple(str(name) for name in ((one,) if isinstance(one, str) else _tuple_of(one, actor_type)))
         for name in names:
             if name.split(".")[0] not in hints:
-                raise InvalidActor(f"{actor_type.__name__}.indexes names {name!r}, which is no declared field")
-        getters[tuple(names)] = _values_getter(tuple(names), index_value)
+                raise InvalidActor(
+                    f"{actor_type.__name__}.indexes names {name!r}, which is no declared field"
+                )
+        getters[names] = _values_getter(names, index_value)
     return getters
+
+
+def _tuple_of(value: object, actor_type: type) -> tuple[object, ...]:
+    if not isinstance(value, tuple):
+        raise InvalidActor(
+            f"{actor_type.__name__}.indexes must be a tuple of tuples of field names; got {value!r}"
+        )
+    return cast("tuple[object, ...]", value)
 
 
 def _values_getter(names: tuple[str, ...], convert: Callable[[object], IndexValue]) -> IndexGetter:

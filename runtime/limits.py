@@ -9,7 +9,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a runtime holds at most.  Errors name the bound that was met."""
 
     max_active: int = 10_000
-    """Activations in memory; beyond it the longest unused leave first (more stay only while all are needed)."""
+    """Activations in memory.
+
+    Beyond it the longest unused leave first (more stay only while all are needed).
+    """
     idle_seconds: float = 60.0
     """An activation leaves memory after so long without a call."""
     max_mailbox: int = 10_000
@@ -24,3 +27,5 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes written by one commit."""
     max_staged_bytes: int = 256 << 20
     """Bytes that wait for the disk; beyond it `Overloaded`."""
+    close_seconds: float = 5.0
+    """How long `close` waits for turns that still run."""

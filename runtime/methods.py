@@ -1,7 +1,8 @@
 """Methods as the outside sees them: who may be called, and how arguments and results are checked and copied.
 
-Step 1 of a call.  A plan is made once for each method.  Arguments and results go through the codec against the annotations,
-so a caller and an actor never share an object; plain scalars of the right type pass as they are.
+Step 1 of a call.  A plan is made once for each method.  Arguments and results go through the codec against
+the annotations, so a caller and an actor never share an object; plain scalars of the right type pass as they
+are.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from .errors import InvalidActor, InvalidArgument, InvalidResult
 
 Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
 
+# What a ref holds itself, and what every actor is given.
+_REF_NAMES: Final = frozenset(
+    {"activation", "alarms", "directory_key", "key", "key_bytes", "runtime", "storage", "system", "type"}
+)
 # Hooks: called by the runtime, never by others.
 HOOKS: Final = frozenset({"on_activate", "on_alarm", "on_evict"})
 
@@ -32,11 +37,13 @@ class MethodPlan:
     """One callable method of an actor type."""
 
     __slots__ = (
-        "_decode_result", "_parameters", "_positional", "_required_positional", "_result_scalar", "_signature", "function", "name",
-        "required", "returns_value", "shared",
+        "_decode_result", "_parameters", "_positional", "_required_positional", "_result_scalar",
+        "_signature", "function", "name", "required", "returns_value", "shared",
     )  # fmt: skip
 
-    def __init__(self, actor_type: type, name: str, function: Callable[..., Coroutine[Any, Any, object]]) -> None:
+    def __init__(
+        self, actor_type: type, name: str, function: Callable[..., Coroutine[Any, Any, object]]
+    ) -> None:
         self.name = name
         self.function = function
         self.shared: bool = getattr(function, "_holdfast_shared", False)
@@ -47,17 +54,26 @@ class MethodPlan:
         try:
             hints = get_type_hints(function, include_extras=True, localns=vars(actor_type))
         except NameError as error:
-            raise InvalidActor(f"an annotation of {where} can't be resolved: {error}; define it at module level") from error
-        self._parameters: dict[str, tuple[object, Callable[[bytes], object]]] = {}
+            raise InvalidActor(
+                f"an annotation of {where} can't be resolved: {error}; define it at module level"
+            ) from error
+        self._parameters: dict[str, tuple[type, Callable[[bytes], object]]] = {}
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise InvalidActor(f"{where} takes *{parameter.name}; a method that is called by message names its parameters")
+                raise InvalidActor(
+                    f"{where} takes *{parameter.name}; a method that is called by message names its "
+                    f"parameters"
+                )
             hint = hints.get(parameter.name, Any)
-            self._parameters[parameter.name] = (_scalar(hint), _decoder(hint, f"parameter {parameter.name} of {where}"))
+            self._parameters[parameter.name] = (
+                _scalar(hint),
+                _decoder(hint, f"parameter {parameter.name} of {where}"),
+            )
         # The plain way: nothing but positional arguments of scalar types.
         self._positional = tuple(scalar for scalar, _ in self._parameters.values())
         self.required = any(parameter.default is parameter.empty for parameter in parameters)
-        # So many positional arguments are enough for the plain way; more than there are when one is keyword-only.
+        # So many positional arguments are enough for the plain way; more than there are when one is
+        # keyword-only.
         keyword_only = any(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
         self._required_positional = sum(parameter.default is parameter.empty for parameter in parameters)
         if keyword_only:
@@ -67,10 +83,12 @@ class MethodPlan:
         self.returns_value = self._result_scalar is not type(None)
         self._decode_result = _decoder(result, f"the result of {where}")
 
-    def check_arguments(self, args: tuple[object, ...], kwargs: dict[str, object], where: str) -> tuple[tuple[object, ...], dict[str, object]]:
+    def check_arguments(
+        self, args: tuple[object, ...], kwargs: dict[str, object], where: str
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
         """The arguments copied and checked; raises `InvalidArgument`."""
         if not kwargs and self._required_positional <= len(args) <= len(self._positional):
-            for value, scalar in zip(args, self._positional):  # noqa: B905  # fewer arguments than parameters is fine here
+            for value, scalar in zip(args, self._positional, strict=False):  # the others have defaults
                 if value.__class__ is not scalar:
                     break
             else:
@@ -91,7 +109,9 @@ class MethodPlan:
             return self._decode_result(ENCODER.encode(result))
         except BAD_VALUE as error:
             raise InvalidResult(
-                f"{where} returned a {type(result).__qualname__} that doesn't match its annotation or can't be copied: "
+                f"{where} returned a {type(result).__qualname__} that doesn't match its annotation or "
+                "can't be "
+                f"copied: "
                 f"{reason(error)}"
             ) from error
 
@@ -113,7 +133,8 @@ class MethodPlan:
             return decode(ENCODER.encode(value))
         except BAD_VALUE as error:
             raise InvalidArgument(
-                f"{where}: argument {name!r}: {reason(error)}; got {_shorten(value)} of type {type(value).__qualname__}"
+                f"{where}: argument {name!r}: {reason(error)}; got {_shorten(value)} of type "
+                f"{type(value).__qualname__}"
             ) from None
 
 
@@ -125,21 +146,25 @@ def method_plans(actor_type: type) -> dict[str, MethodPlan]:
             continue
         attribute = inspect.getattr_static(actor_type, name)
         if inspect.iscoroutinefunction(attribute):
+            if name in _REF_NAMES:
+                raise InvalidActor(
+                    f"{actor_type.__name__}.{name}: every ref has a {name} of its own; choose another name"
+                )
             plans[name] = MethodPlan(actor_type, name, attribute)
         elif getattr(attribute, "_holdfast_shared", False):
             raise InvalidActor(f"{actor_type.__name__}.{name} is marked @shared but is not an async method")
     return plans
 
 
-def _scalar(hint: object) -> object:
+def _scalar(hint: object) -> type:
     if hint is None:
         return type(None)
-    return hint if hint in SCALARS else _NeverAType
+    return hint if isinstance(hint, type) and hint in SCALARS else _NeverAType
 
 
 def _decoder(hint: object, what: str) -> Callable[[bytes], object]:
     try:
-        return msgspec.msgpack.Decoder(hint).decode  # type: ignore[arg-type]
+        return msgspec.msgpack.Decoder(hint).decode
     except TypeError as error:
         raise InvalidActor(f"{what} has a type that can't be sent: {error}") from error
 

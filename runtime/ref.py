@@ -1,6 +1,7 @@
 """Refs: typed proxies of actors.  Making one touches nothing; it can be kept for ever.
 
-First step of a call.  For each actor type one ref class is made, with a method for each method that may be called.
+First step of a call.  For each actor type one ref class is made, with a method for each method that may be
+called.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ class Ref:
         return f"<ref to {self}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ref) and self.system is other.system and self.directory_key == other.directory_key
+        return (
+            isinstance(other, Ref)
+            and self.system is other.system
+            and self.directory_key == other.directory_key
+        )
 
     def __hash__(self) -> int:
         return hash(self.directory_key)
@@ -53,14 +58,20 @@ class Ref:
         if name.startswith("__"):
             raise AttributeError(name)
         if name.startswith("_"):
-            raise PrivateMethod(f"{where} is private: a name that begins with an underscore can't be called from outside")
+            raise PrivateMethod(
+                f"{where} is private: a name that begins with an underscore can't be called from outside"
+            )
         if name in HOOKS:
             raise PrivateMethod(f"{where} is a hook: only the runtime calls it")
         if hasattr(self.type.actor_class, name):
             raise PrivateMethod(
-                f"{where} is not an async method; what an actor holds is read through a method (perhaps a @shared one)"
+                f"{where} is not an async method; what an actor holds is read through a method (perhaps a "
+                "@shared one)"
             )
-        raise UnknownMethod(f"{self.type.name} has no method {name!r}; it has {', '.join(sorted(self.type.methods)) or 'none'}")
+        raise UnknownMethod(
+            f"{self.type.name} has no method {name!r}; it has "
+            f"{', '.join(sorted(self.type.methods)) or 'none'}"
+        )
 
 
 def make_ref_class(class_name: str, plans: dict[str, MethodPlan]) -> type[Ref]:

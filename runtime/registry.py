@@ -1,7 +1,7 @@
 """Which class a stored type name means.
 
-Importing a module is enough: a class registers itself by being defined.  A runtime asks here when it meets a name on disk, for
-instance in an alarm of an actor that nobody has called yet.
+Importing a module is enough: a class registers itself by being defined.  A runtime asks here when it meets a
+name on disk, for instance in an alarm of an actor that nobody has called yet.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ def register_actor_type(actor_type: type) -> None:
 
 
 def find_actor_type(name: str) -> type | None:
-    """The only class with this name, None when there is none; raises `UnknownActorType` when there are several."""
+    """The only class with this name, None when there is none.
+
+    Raises `UnknownActorType` when there are several.
+    """
     found = [cls for known in _classes.get(name, []) if (cls := known()) is not None]
     if len(found) > 1:
         places = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in found)
         raise UnknownActorType(
-            f"the name {name!r} is registered twice, by {places}; set `name` in one of them, or use one of them before "
+            f"the name {name!r} is registered twice, by {places}; set `name` in one of them, or use one of "
+            "them before "
             f"the runtime meets the name on disk (Runtime(types=[...]))"
         )
     return found[0] if found else None

@@ -1,4 +1,6 @@
-"""The wiring of the runtime: it makes the parts, opens and closes them, and is all that they know of each other.
+"""The wiring of the runtime.
+
+It makes the parts, opens and closes them, and is all that they know of each other.
 
     store <- directory (activations) <- refs
           <- alarm scheduler, expiry, watchdog
@@ -12,14 +14,13 @@ import asyncio
 import logging
 import os
 import random
-import sys
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from ..storage import layout
 from ..storage.commit_log import CommitLog
-from ..storage.errors import CallerError, Damaged, StorageClosed, StorageError, StorageFailed
+from ..storage.errors import ActorError, CallerError, Damaged, StorageClosed, StorageError, StorageFailed
 from ..storage.group_commit import Writes
 from ..storage.keys import Key, decode_key, decode_number, encode_index_values, encode_prefix, next_prefix
 from ..storage.store import Store
@@ -29,15 +30,18 @@ from .actor_storage import table_name_bytes
 from .actor_type import ActorType
 from .address import ActorKey, GivenKey, normal_key
 from .alarm_scheduler import AlarmScheduler, DeadAlarm
+from .chain import CALLER, Turn, turn_in_chain
 from .clock import Clock, SystemClock, TimerHandle
 from .deps import Deps
 from .directory import Directory
 from .errors import NotRunning, UnknownActorType
 from .expiry import Expiry
 from .limits import Limits
+from .reader import Reader
 from .ref import Ref
 from .registry import find_actor_type, type_name
 from .schemas import Schemas
+from .switch_interval import hold_switch_interval, release_switch_interval
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -45,7 +49,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("holdfast.runtime")
 A = TypeVar("A", bound=Actor)
-# The writer thread must get the interpreter between two turns of a busy loop: below the length of a turn, see group_commit.py.
+# The writer thread must get the interpreter between two turns of a busy loop: below the length of a turn, see
+# group_commit.py.
 SWITCH_INTERVAL_SECONDS = 50e-6
 
 
@@ -75,15 +80,17 @@ class ActorSystem:
         limits          see `Limits`
         quota_bytes     most bytes on disk; None for as much as the disk holds
         wrap_log        puts another commit log before LMDB's
-        switch_interval_seconds   `sys.setswitchinterval` while the runtime is open (process-wide, put back on close); None
-                        leaves it alone
+        switch_interval_seconds   `sys.setswitchinterval` while the runtime is open (process-wide, put back on
+                        close); None leaves it alone
         """
         self.path = path
         self.deps = Deps(tuple(deps))
         self.clock: Clock = clock or SystemClock()
-        self.random = random.Random(seed)  # noqa: S311  # jitter, not secrets
+        self.random = random.Random(seed)  # jitter, not secrets
         self.limits = limits or Limits()
         self.tick = 0
+        # Commits that failed since the runtime was opened.
+        self.failures = 0
         self.directory = Directory(self)
         self.scheduler = AlarmScheduler(self)
         self.expiry = Expiry(self)
@@ -95,7 +102,6 @@ class ActorSystem:
         self._min_free_bytes = min_free_bytes
         self._wrap_log = wrap_log
         self._switch_interval_seconds = switch_interval_seconds
-        self._old_switch_interval: float | None = None
         self._types: dict[type, ActorType] = {}
         self._types_by_number: dict[bytes, ActorType] = {}
         self._types_by_name: dict[str, ActorType] = {}
@@ -103,10 +109,11 @@ class ActorSystem:
         self._watchdog: Watchdog | None = None
         self._tick_timer: TimerHandle | None = None
         self._state = "new"  # new -> open -> closing -> closed
+        self._why_closed = ""
 
-    # -- life ------------------------------------------------------------------------------------------------------
+    # -- life -----------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
@@ -131,10 +138,10 @@ class ActorSystem:
             max_batch_bytes=self.limits.max_batch_bytes,
             max_staged_bytes=self.limits.max_staged_bytes,
         )
+        self.reader = Reader(self.store)
         self._state = "open"
         if self._switch_interval_seconds is not None:
-            self._old_switch_interval = sys.getswitchinterval()
-            sys.setswitchinterval(self._switch_interval_seconds)
+            hold_switch_interval(self._switch_interval_seconds)
         try:
             self.schemas = Schemas(self.store)
             for actor_class in self._given_types:
@@ -153,17 +160,47 @@ class ActorSystem:
         self._tick_later()
 
     async def close(self) -> None:
-        """Let running turns end, make everything durable, give the folder back."""
+        """Let running turns end, make everything durable, give the folder back.
+
+        A turn that doesn't end within `Limits.close_seconds` is given up: nothing of it is kept.
+        """
         if self._state != "open":
             return
         self._state = "closing"
-        self._stop_parts()
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
         try:
+            self._stop_parts()
+            await self._let_turns_end()
             await self.store.close()
+        except BaseException:
+            self.store.abandon(StorageClosed(f"the runtime on {self.path} was closed in a hurry"))
+            raise
         finally:
             self._end()
+
+    async def _let_turns_end(self) -> None:
+        # A turn that closes its own runtime must not wait for itself.
+        caller = CALLER.get()
+        mine = caller if isinstance(caller, Turn) else None
+        barriers = {
+            activation.when_free()
+            for activation in self.directory.busy()
+            if turn_in_chain(mine, activation) is None
+        }
+        until = self.loop.time() + self.limits.close_seconds
+        while (waiting := self._unfinished(barriers)) and self.loop.time() < until:
+            await asyncio.wait(waiting, timeout=until - self.loop.time(), return_when=asyncio.FIRST_COMPLETED)
+        if waiting:
+            names = ", ".join(str(activation.turn) for activation in self.directory.busy()[:5])
+            _log.warning("%s is closed while turns still run (%s); nothing of them is kept", self.path, names)
+            for one in waiting:
+                one.cancel()
+            await asyncio.wait(waiting, timeout=self.limits.close_seconds)
+
+    def _unfinished(self, barriers: set[asyncio.Future[None]]) -> set[asyncio.Future[None]]:
+        found = {future for future in barriers if not future.done()}
+        found |= self._tasks
+        found.discard(cast("asyncio.Future[None]", asyncio.current_task()))
+        return found
 
     def _stop_parts(self) -> None:
         self.scheduler.stop()
@@ -173,13 +210,13 @@ class ActorSystem:
 
     def _end(self) -> None:
         self._state = "closed"
+        self.directory.drop_all()
         if self._watchdog is not None:
             self._watchdog.stop()
-        if self._old_switch_interval is not None:
-            sys.setswitchinterval(self._old_switch_interval)
-            self._old_switch_interval = None
+        if self._switch_interval_seconds is not None:
+            release_switch_interval(self._switch_interval_seconds)
 
-    # -- actors ----------------------------------------------------------------------------------------------------
+    # -- actors ---------------------------------------------------------------------------------------------
 
     def get(self, actor_type: type[A], key: GivenKey) -> A:
         """A typed ref to the actor with this key; nothing is touched by that.
@@ -204,7 +241,9 @@ class ActorSystem:
             name = self.type_name(type_number)
             actor_class = find_actor_type(name)
             if actor_class is None:
-                raise UnknownActorType(f"no class named {name!r} is imported in this process; import the module that defines it")
+                raise UnknownActorType(
+                    f"no class named {name!r} is imported in this process; import the module that defines it"
+                )
             kind = self.type_of(actor_class)
         key = decode_key(key_bytes)
         assert not isinstance(key, bytes)
@@ -215,14 +254,15 @@ class ActorSystem:
         kind = self._types.get(actor_type)
         if kind is not None:
             return kind
-        self._check_open()
-        if not (isinstance(actor_type, type) and issubclass(actor_type, Actor)) or actor_type is Actor:
+        self.check_open()
+        if not issubclass(actor_type, Actor) or actor_type is Actor:
             raise UnknownActorType(f"expected a subclass of Actor; got {actor_type!r}")
         name = type_name(actor_type)
         taken = self._types_by_name.get(name)
         if taken is not None:
             raise UnknownActorType(
-                f"the name {name!r} is registered twice: {taken.actor_class.__module__}.{taken.actor_class.__qualname__} and "
+                f"the name {name!r} is registered twice: "
+                f"{taken.actor_class.__module__}.{taken.actor_class.__qualname__} and "
                 f"{actor_type.__module__}.{actor_type.__qualname__}; set `name` in one of them"
             )
         stored = self.store.get(layout.TYPE + name.encode())
@@ -234,7 +274,23 @@ class ActorSystem:
         self._types[actor_type] = kind
         self._types_by_name[name] = kind
         self._types_by_number[kind.number_bytes] = kind
+        self._type_added(kind)
         return kind
+
+    def _type_added(self, kind: ActorType) -> None:
+        """For the layer above: a type is used for the first time."""
+
+    def load_known_types(self) -> None:
+        """Make the types of all stored names whose class is imported; the others are left until somebody asks for them."""
+        for name in self.stored_types():
+            try:
+                actor_class = find_actor_type(name)
+                if actor_class is not None and actor_class not in self._types:
+                    self.type_of(actor_class)
+            except ActorError as error:
+                _log.error("the stored type %s can't be used: %s", name, error)
+            except UnknownActorType as error:
+                _log.warning("the stored type %s waits: %s", name, error)
 
     def _make_type(self, actor_type: type[Actor], number: int) -> ActorType:
         return ActorType(actor_type, number)
@@ -253,58 +309,95 @@ class ActorSystem:
         """Names and numbers of all types that ever wrote here."""
         return {key[1:].decode(): stored for key, stored in self.store.scan_prefix(layout.TYPE)}
 
-    # -- looking over all keys -------------------------------------------------------------------------------------
+    # -- looking over all keys ------------------------------------------------------------------------------
 
-    def keys(self, actor_type: type[Actor], prefix: Key | None = None, *, after: GivenKey | None = None, limit: int = 1000) -> list[ActorKey]:
+    def keys(
+        self,
+        actor_type: type[Actor],
+        prefix: Key | None = None,
+        *,
+        after: GivenKey | None = None,
+        limit: int = 1000,
+    ) -> list[ActorKey]:
         """Keys of stored actors in key order, at most `limit`, behind `after`."""
         kind = self.type_of(actor_type)
         base = layout.DIRECTORY + kind.number_bytes
         low = base + (b"" if prefix is None else encode_prefix(prefix))
         end = next_prefix(low)
         start = low if after is None else max(low, base + normal_key(after, kind.name)[1] + b"\x00")
-        found = self.store.scan(start, end, limit=limit)
+        found = self.reader.scan(start, end, False, limit)
         return [cast("ActorKey", decode_key(key[len(base) :])) for key, _ in found]
 
     def query(
-        self, actor_type: type[A], *, order_by: str | None = None, reverse: bool = False, limit: int = 100, after: A | None = None, **equal: object
+        self,
+        actor_type: type[A],
+        *,
+        order_by: str | None = None,
+        reverse: bool = False,
+        limit: int = 100,
+        after: A | None = None,
+        **equal: object,
     ) -> list[A]:
-        """Refs to actors whose declared fields equal the given values, in memory or not, in the order of an index.
+        """Refs to actors whose declared fields equal the given values, in memory or not, in an index's order.
 
-        The fields of `equal` and then `order_by` must be the beginning of one of the class's `indexes`.  `after` is the last ref of
-        the page before.  Raises `CallerError` when no index fits.
+        The fields of `equal` and then `order_by` must be the beginning of one of the class's `indexes`.
+        `after` is the last ref of the page before.  Raises `CallerError` when no index fits.
         """
         kind = self.type_of(actor_type)
+        size = len(equal)
         for position, names in enumerate(kind.fields.indexes):
-            size = len(equal)
-            if set(names[:size]) == set(equal) and (order_by is None or names[size : size + 1] == (order_by,)):
-                break
-        else:
-            raise CallerError(
-                f"no index of {kind.name} begins with {sorted(equal)}{f' and then {order_by!r}' if order_by else ''}; its indexes are "
-                f"{list(kind.fields.indexes)}"
-            )
+            if set(names[:size]) == set(equal) and (
+                order_by is None or names[size : size + 1] == (order_by,)
+            ):
+                return self._query(kind, position, names, equal, reverse, limit, after)
+        raise CallerError(
+            f"no index of {kind.name} begins with "
+            f"{sorted(equal)}{f' and then {order_by!r}' if order_by else ''}; "
+            f"its indexes are {list(kind.fields.indexes)}"
+        )
+
+    def _query(
+        self,
+        kind: ActorType,
+        position: int,
+        names: tuple[str, ...],
+        equal: dict[str, object],
+        reverse: bool,
+        limit: int,
+        after: A | None,
+    ) -> list[A]:
         index = layout.FIELD_INDEX + kind.number_bytes + bytes((position,))
-        start = index + encode_index_values(tuple(index_value(equal[name]) for name in names[:size]))
+        start = index + encode_index_values(tuple(index_value(equal[name]) for name in names[: len(equal)]))
         end = next_prefix(start)
         if after is not None:
-            ref = cast("Ref", after)
-            entry = self._index_entry(ref, kind, position)
-            start, end = (start, entry) if reverse else (entry + b"\x00", end)
-        rows = self.store.scan(start, end, reverse=reverse, limit=limit)
-        return [cast("A", self.make_ref(kind, cast("ActorKey", decode_key(stored)), stored)) for _, stored in rows]
+            place = start + self._behind_equal(cast("Ref", after), kind, names, len(equal))
+            start, end = (start, place) if reverse else (place + b"\x00", end)
+        rows = self.reader.scan(start, end, reverse, limit)
+        return [
+            cast("A", self.make_ref(kind, cast("ActorKey", decode_key(stored)), stored)) for _, stored in rows
+        ]
 
-    def _index_entry(self, ref: Ref, kind: ActorType, position: int) -> bytes:
-        found = self.store.get(ref.directory_key)
-        record = None if found is None else self.store.get(layout.DATA + found + layout.FIELDS)
+    def _behind_equal(self, ref: Ref, kind: ActorType, names: tuple[str, ...], size: int) -> bytes:
+        """Where an actor stands among those of equal values: its further indexed values and its number.
+
+        The equal values themselves are the query's, since the actor's may have changed since the page was read.
+        """
+        found = self.reader.read(ref.directory_key)
+        record = None if found is None else self.reader.read(layout.DATA + found + layout.FIELDS)
         if found is None or record is None:
             raise CallerError(f"{ref} isn't stored, so no page can go on after it")
         blank = kind.actor_class.__new__(kind.actor_class)
         kind.fields.restore(blank, record, str(ref))
-        values = list(kind.fields.indexes.values())[position](blank)
-        return layout.FIELD_INDEX + kind.number_bytes + bytes((position,)) + encode_index_values(values) + found
+        return encode_index_values(kind.fields.indexes[names](blank)[size:]) + found
 
     def table(
-        self, actor_type: type[Actor], row_type: type[Row], *, key: str, indexes: tuple[tuple[str, ...] | str, ...] = (), name: str | None = None
+        self,
+        actor_type: type[Actor],
+        row_type: type[Row],
+        *,
+        key: str,
+        indexes: tuple[tuple[str, ...] | str, ...] = (),
+        name: str | None = None,
     ) -> Table[Row]:
         """The shared table of all actors of a type, for reading with `select` and `count`."""
         kind = self.type_of(actor_type)
@@ -312,9 +405,16 @@ class ActorSystem:
         table_name = table_name_bytes(name or row_type.__name__)
         self.schemas.check(kind, table_name, schema)
         base = kind.number_bytes + table_name + b"\x00"
-        return Table(_ReadOnly(self.store), row_type, schema, layout.SHARED_ROW + base, layout.SHARED_INDEX + base, None)
+        return Table(
+            self.reader,
+            row_type,
+            schema,
+            layout.SHARED_ROW + base,
+            layout.SHARED_INDEX + base,
+            None,
+        )
 
-    # -- dead alarms -----------------------------------------------------------------------------------------------
+    # -- dead alarms ----------------------------------------------------------------------------------------
 
     def dead_alarms(self, limit: int = 1000) -> list[DeadAlarm]:
         """Alarms whose retries are spent, at most `limit`."""
@@ -324,9 +424,9 @@ class ActorSystem:
         """Fire a dead alarm again, with all its retries; raises `CallerError` when there is none."""
         await self.scheduler.redrive(cast("Ref", self.get(actor_type, key)), name)
 
-    # -- what the parts use ----------------------------------------------------------------------------------------
+    # -- what the parts use ---------------------------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         """Run a task that belongs to the runtime; `close` waits for it."""
         task = self.loop.create_task(work, name=name)
         self._tasks.add(task)
@@ -335,12 +435,24 @@ class ActorSystem:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StorageClosed):
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, StorageClosed)
+        ):
             _log.error("%s raised", task.get_name(), exc_info=error)
 
-    def _check_open(self) -> None:
-        if self._state != "open":
-            raise NotRunning(f"the runtime on {self.path} is {self._state}; use it inside `async with`")
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was open and can't serve any more."""
+        return self._state == "closed"
+
+    def check_open(self) -> None:
+        """Raise `NotRunning` when it can't serve."""
+        if self._state == "new":
+            raise NotRunning(f"the runtime on {self.path} is not open yet; use it inside `async with`")
+        if self._state == "closed":
+            raise NotRunning(f"the runtime on {self.path} is closed{self._why_closed}")
 
     def _tick_later(self) -> None:
         idle = self.limits.idle_seconds
@@ -354,24 +466,30 @@ class ActorSystem:
 
     def _commit_failed(self, first_commit: int, error: StorageFailed) -> None:
         """A commit and all behind it failed: forget every memory that rests on them (P9)."""
+        self.failures += 1
         self.schemas.forget()
         lost = self.directory.drop_from(first_commit)
         _log.error("a commit failed; %d actors read the disk again: %s", len(lost), error)
         self._lost(lost)
-        # Types that were numbered by a lost commit keep their numbers; write them again.
-        again: Writes = {
-            layout.TYPE + kind.name.encode(): kind.number_bytes
-            for kind in self._types.values()
-            if self.store.get_durable(layout.TYPE + kind.name.encode()) is None
-        }
-        if again:
-            self.loop.call_soon(self._restage, again)
+        self.loop.call_soon(self._after_failure)
 
-    def _restage(self, writes: Writes) -> None:
+    def _after_failure(self) -> None:
+        """Put right what was taken from the lost commits, once all who wait were told."""
+        if self._state not in ("open", "closing"):
+            return
         try:
-            self.store.stage(writes, reserve=True)
-        except StorageError as error:
-            _log.error("the names of actor types could not be written: %s", error)
+            # Types that were numbered by a lost commit keep their numbers; write them again.
+            again: Writes = {
+                layout.TYPE + kind.name.encode(): kind.number_bytes
+                for kind in self._types.values()
+                if self.store.get(layout.TYPE + kind.name.encode()) is None
+            }
+            if again:
+                self.store.stage(again, reserve=True)
+        except StorageError as failure:
+            _log.error("the names of actor types could not be written: %s", failure)
+        # An alarm that a lost commit moved or took back is where it was.
+        self.scheduler.notice(self.clock.now_ms())
 
     def _lost(self, activations: list[Activation]) -> None:
         """For the layer above: these activations were dropped."""
@@ -384,7 +502,7 @@ class ActorSystem:
 
     def _give_up(self, error: StorageError) -> None:
         if self._state == "open":
-            self._state = "closed"
+            self._why_closed = f": {error}"
             for task in self._tasks:
                 task.cancel()
             self.store.abandon(error)
@@ -393,21 +511,3 @@ class ActorSystem:
     def number_of(self, found: bytes) -> int:
         """The number in a directory entry."""
         return decode_number(found)[0]
-
-
-class _ReadOnly:
-    """A table's access for reading over all actors."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def read(self, key: bytes) -> bytes | None:
-        return self._store.get(key)
-
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
-        return self._store.scan(start, end, reverse=reverse, limit=limit)
-
-    def write(self, key: bytes, value: bytes | None) -> None:
-        raise CallerError("this table is open for reading; an actor writes its own rows")
-
-

@@ -1,7 +1,7 @@
 """The watchdog: names the actor whose turn blocks the loop, with its stack.
 
-A thread beside the loop.  The loop leaves a heart-beat four times per limit; when it stays away, the thread looks at the loop's stack
-and finds the turn there, so a turn itself pays nothing for being watched.
+A thread beside the loop.  The loop leaves a heart-beat four times per limit; when it stays away, the thread
+looks at the loop's stack and finds the turn there, so a turn itself pays nothing for being watched.
 """
 
 from __future__ import annotations
@@ -62,11 +62,14 @@ class Watchdog:
                 self._report(time.monotonic() - beat)
 
     def _report(self, seconds: float) -> None:
-        frame = sys._current_frames().get(self._thread_id)
+        frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
         turn = find_turn(frame)
         where = f"a turn of {turn}" if turn is not None else "code outside any turn"
         stack = "".join(traceback.format_stack(frame, limit=30)) if frame is not None else "(no stack)"
-        text = f"{where} has blocked the event loop for {seconds:.1f} s; move blocking work to a thread or a step\n{stack}"
+        text = (
+            f"{where} has blocked the event loop for {seconds:.1f} s; move blocking work to a thread or "
+            f"a step\n{stack}"
+        )
         self.reports = [*self.reports[-19:], text]
         _log.warning("%s", text)
 

@@ -1,0 +1,113 @@
+"""Errors of workflows and queues, as members of the tree in storage/errors.py.
+
+Live and on replay `run()` sees the same errors: what a step raised is kept as a record (`ErrorRecord`) and given to `run()` as a
+`StepError` that holds that record, never the exception object itself.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+import msgspec
+
+from ..storage.errors import ActorError, CallerError
+
+_MAX_MESSAGE_CHARACTERS = 4_000
+_MAX_TRACE_CHARACTERS = 8_000
+
+
+class ErrorRecord(msgspec.Struct, array_like=True, frozen=True):
+    """What is kept of an exception: type name, message, and the trace as text."""
+
+    type: str
+    message: str
+    trace: str = ""
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+def record_error(error: BaseException) -> ErrorRecord:
+    """The record of an exception with its chain of causes; long texts are cut in the middle."""
+    trace = "".join(traceback.format_exception(error, limit=-12))
+    return ErrorRecord(
+        type(error).__qualname__,
+        _cut(_clean(str(error)), _MAX_MESSAGE_CHARACTERS),
+        _cut(_clean(trace), _MAX_TRACE_CHARACTERS),
+        isinstance(error, Fatal),
+    )
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]} ... [{len(text) - limit} characters left out] ... {text[-limit // 2 :]}"
+
+
+# -- raised by user code -------------------------------------------------------------------------------------------
+
+
+class Fatal(Exception):  # noqa: N818  # the word of the design; users raise it
+    """Raise it in a step: the step fails at once, without more retries."""
+
+
+# -- given to run() ------------------------------------------------------------------------------------------------
+
+
+class StepError(ActorError):
+    """A step failed for good.  Raised into `run()`, where it may be caught; uncaught it fails the run."""
+
+    def __init__(self, step: str, nth: int, attempts: int, cause: ErrorRecord) -> None:
+        self.step = step
+        """Name of the step."""
+        self.nth = nth
+        """The how-manyth use of the name, from 1."""
+        self.attempts = attempts
+        """Attempts made."""
+        self.cause = cause
+        """What the last attempt raised."""
+        times = "once" if attempts == 1 else f"{attempts} times"
+        which = step if nth == 1 else f"{step} (use {nth})"
+        super().__init__(f"step {which} was tried {times} and failed: {cause}")
+
+
+class ForeignAwait(ActorError, RuntimeError):
+    """`run()` awaited something that isn't the workflow's own: I/O belongs in a step."""
+
+
+class StepOver(ActorError):
+    """A step's body went on after its attempt ended (it timed out or was cancelled) and called an actor."""
+
+
+# -- the caller's --------------------------------------------------------------------------------------------------
+
+
+class InvalidRunId(CallerError, ValueError):
+    """A run id breaks the rules: 1 to 200 printable characters without blanks, or a tuple of such texts and numbers."""
+
+
+class InvalidInput(CallerError, TypeError):
+    """A run's input doesn't match the annotation of `run()`."""
+
+
+class RunExists(CallerError):
+    """The run id is in use, and `on_conflict` is "reject"."""
+
+
+class RunNotFound(CallerError, LookupError):
+    """There is no run with this id."""
+
+
+class RunFailed(ActorError):
+    """Asked for the result of a run that failed, was terminated or is stuck."""
+
+    def __init__(self, run: str, status: str, cause: ErrorRecord | None) -> None:
+        self.run = run
+        self.status = status
+        self.cause = cause
+        super().__init__(f"run {run} is {status}" + (f": {cause}" if cause is not None else ""))

@@ -1,0 +1,164 @@
+"""A handle of a run: what code outside holds of it.  Any number of them, for ever; none keeps the run in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+import msgspec
+
+from .errors import CallerError, ErrorRecord, RunNotFound
+from .workflow.head import ENDED, RunStatus
+from .workflow.journal import AttemptFailed, Failed, Finished, Record, Started, decode_records, journal_prefix
+
+if TYPE_CHECKING:
+    from ..runtime.address import ActorKey
+    from ..runtime.ref import Ref
+    from .system import Runtime
+    from .workflow.workflow import Workflow
+    from .workflow.workflow_type import WorkflowType
+
+Out = TypeVar("Out")
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """What is known of a run without its journal."""
+
+    workflow: str
+    id: str
+    status: RunStatus
+    created_at: datetime
+    updated_at: datetime
+    correlation_id: str
+    error: ErrorRecord | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A failed run, kept until it is redriven: input, cause, attempts, history."""
+
+    workflow: str
+    id: str
+    correlation_id: str
+    failed_at: datetime
+    input: object
+    error: ErrorRecord
+    step: str | None
+    """The step whose failure ended the run; None when the code between steps raised."""
+    attempts: int
+    history: tuple[Record, ...]
+
+
+class Run(Generic[Out]):
+    """One run of a workflow."""
+
+    __slots__ = ("_ref", "_runtime")
+
+    def __init__(self, runtime: Runtime, ref: Ref) -> None:
+        self._runtime = runtime
+        self._ref = ref
+
+    @property
+    def key(self) -> ActorKey:
+        """The id the run was started with."""
+        return self._ref.key
+
+    @property
+    def id(self) -> str:
+        """The id as text."""
+        key = self._ref.key
+        return "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+
+    @property
+    def workflow(self) -> str:
+        """Name of the workflow."""
+        return self._ref.type.name
+
+    async def result(self) -> Out:
+        """What `run()` returned, once it has and that is durable.
+
+        Raises `RunFailed` when the run failed, was terminated or is stuck, and `RunNotFound` when there is none.
+        """
+        engine = self._runtime.engine
+        self._must_exist()
+        encoded = await engine.result(self._ref)
+        return cast("Out", cast("WorkflowType", self._ref.type).decode_output(encoded))
+
+    async def status(self) -> RunStatus:
+        """The run's status, once that is durable."""
+        return (await self.info()).status
+
+    async def info(self) -> RunInfo:
+        """What is known of the run; raises `RunNotFound`."""
+        self._must_exist()
+        info, dep = self._runtime.read_info(self._ref)
+        await self._runtime.store.wait_durable(dep)
+        return info
+
+    async def history(self) -> list[Record]:
+        """All records of the run, in order; raises `RunNotFound`."""
+        self._must_exist()
+        activation = self._ref.activation or self._runtime.directory.activate(self._ref)
+        rows = self._runtime.store.scan_prefix(journal_prefix(activation.prefix(b"")))
+        await self._runtime.store.wait_durable(activation.dep)
+        return [record for _, record in decode_records(rows, str(self._ref))]
+
+    async def dead_letter(self) -> DeadLetter:
+        """The run as a dead letter; raises `CallerError` when it hasn't failed."""
+        records = await self.history()
+        started, failed = records[0], records[-1]
+        if not isinstance(started, Started) or not isinstance(failed, Failed):
+            raise CallerError(f"run {self._ref} has not failed; its status is {await self.status()}")
+        attempts = [record for record in records if getattr(record, "name", None) == failed.step and hasattr(record, "error")]
+        return DeadLetter(
+            self.workflow,
+            self.id,
+            started.correlation_id,
+            datetime.fromtimestamp(failed.at_ms / 1000, timezone.utc),
+            msgspec.msgpack.decode(started.input),
+            failed.error,
+            failed.step,
+            len(attempts) if failed.step is not None else 0,
+            tuple(records),
+        )
+
+    async def redrive(self, *, input: object = msgspec.UNSET) -> None:  # noqa: A002  # the word for it everywhere
+        """Let a failed run go on at the failed step, with edited `input` if given.
+
+        Raises `CallerError` when the run hasn't failed and `InvalidInput` when the input doesn't match.
+        """
+        info = await self.info()
+        if info.status != "failed":
+            raise CallerError(f"run {self._ref} is {info.status}; only a failed run can be redriven")
+        encoded = None if input is msgspec.UNSET else cast("WorkflowType", self._ref.type).encode_input(input)
+        await self._runtime.store.wait_durable(self._runtime.engine.redrive(self._ref, encoded))
+
+    async def terminate(self, reason: str = "terminated from outside") -> None:
+        """Stop the run for good, without clean-up; raises `CallerError` when it has ended."""
+        info = await self.info()
+        if info.status in ENDED:
+            raise CallerError(f"run {self._ref} is {info.status} already")
+        await self._runtime.store.wait_durable(self._runtime.engine.terminate(self._ref, reason))
+
+    def _must_exist(self) -> None:
+        activation = self._ref.activation
+        if not (activation is not None and activation.stored) and self._runtime.store.get(self._ref.directory_key) is None:
+            raise RunNotFound(f"there is no run {self._ref}")
+
+    def __repr__(self) -> str:
+        return f"<Run {self._ref}>"
+
+
+def run_info(workflow: Workflow, ref: Ref) -> RunInfo:
+    """The info of a run that is in memory."""
+    head = workflow.head
+    return RunInfo(
+        ref.type.name, workflow.id, head.status, _moment(head.created_ms), _moment(head.updated_ms), head.correlation_id, head.error
+    )
+
+
+def _moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, timezone.utc)
+
+
+_ = (AttemptFailed, Finished, Mapping)

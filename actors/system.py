@@ -1,0 +1,252 @@
+"""`Runtime`, the wiring of everything: the runtime's parts, the workflow engine, the queue consumers.
+
+This file alone knows them all; they know only what they need.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol, TypeVar, cast, overload
+
+from ..runtime.actor import Actor
+from ..runtime.actor_type import ActorType
+from ..runtime.address import GivenKey, normal_key
+from ..runtime.chain import CALLER, Turn
+from ..runtime.clock import Clock
+from ..runtime.limits import Limits
+from ..runtime.ref import Ref
+from ..runtime.system import SWITCH_INTERVAL_SECONDS, ActorSystem
+from ..storage.commit_log import CommitLog
+from ..storage.errors import CallerError
+from .correlation import current_correlation_id, new_correlation_id
+from .handle import DeadLetter, Run, RunInfo, run_info
+from .workflow.engine import Engine, StartOptions, check_run_id
+from .workflow.head import RunStatus
+from .workflow.ops import RunScope, StepScope
+from .workflow.workflow import Workflow
+from .workflow.workflow_type import WorkflowType
+
+In_contra = TypeVar("In_contra", contravariant=True)
+Out_co = TypeVar("Out_co", covariant=True)
+In = TypeVar("In")
+Out = TypeVar("Out")
+OnConflict = Literal["join", "reject", "replace"]
+
+
+class TakesInput(Protocol[In_contra, Out_co]):
+    """A workflow whose `run()` takes an input; only for type checkers."""
+
+    async def run(self, input: In_contra, /) -> Out_co: ...  # noqa: A002
+
+
+class TakesNothing(Protocol[Out_co]):
+    """A workflow whose `run()` takes nothing; only for type checkers."""
+
+    async def run(self) -> Out_co: ...
+
+
+class Runtime(ActorSystem):
+    """Actors, workflows and queues on one folder.
+
+        async with Runtime("data") as rt:
+            await rt.get(Counter, "visits").increment()
+            run = await rt.start(ProcessEvent, event, id=event.event_id)
+            print(await run.result())
+
+    max_running   runs that work at the same time; those beyond it wait on disk as `queued`
+    The other options are those of `ActorSystem`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = ".holdfast",
+        *,
+        max_running: int = 10_000,
+        deps: Iterable[object] = (),
+        types: Iterable[type[Actor]] = (),
+        clock: Clock | None = None,
+        seed: int | None = None,
+        limits: Limits | None = None,
+        quota_bytes: int | None = None,
+        min_free_bytes: int = 64 << 20,
+        wrap_log: Callable[[CommitLog], CommitLog] | None = None,
+        switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
+    ) -> None:
+        super().__init__(
+            path, deps=deps, types=types, clock=clock, seed=seed, limits=limits, quota_bytes=quota_bytes,
+            min_free_bytes=min_free_bytes, wrap_log=wrap_log, switch_interval_seconds=switch_interval_seconds,
+        )  # fmt: skip
+        if max_running < 1:
+            raise CallerError(f"max_running must be at least 1; got {max_running}")
+        self.engine = Engine(self, max_running=max_running)
+
+    async def __aenter__(self) -> Runtime:
+        await self.open()
+        return self
+
+    # -- workflows -------------------------------------------------------------------------------------------------
+
+    @overload
+    async def start(
+        self, workflow: type[TakesInput[In, Out]], input: In, *, id: GivenKey | None = ..., on_conflict: OnConflict = ...,
+        correlation_id: str | None = ..., ref: tuple[str, str] | None = ..., tenant: str | None = ...,
+        tags: Mapping[str, str] | None = ...,
+    ) -> Run[Out]: ...  # fmt: skip
+    @overload
+    async def start(
+        self, workflow: type[TakesNothing[Out]], *, id: GivenKey | None = ..., on_conflict: OnConflict = ...,
+        correlation_id: str | None = ..., ref: tuple[str, str] | None = ..., tenant: str | None = ...,
+        tags: Mapping[str, str] | None = ...,
+    ) -> Run[Out]: ...  # fmt: skip
+
+    async def start(
+        self,
+        workflow: type[object],
+        input: object = None,  # noqa: A002
+        *,
+        id: GivenKey | None = None,  # noqa: A002
+        on_conflict: OnConflict = "reject",
+        correlation_id: str | None = None,
+        ref: tuple[str, str] | None = None,
+        tenant: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run[Any]:
+        """Start a run and return its handle once the start is durable; `run()` goes on by itself.
+
+        id            identifies the run among those of the workflow; a new UUID by default.  A tuple is shown with slashes
+        on_conflict   when the id is in use: "reject" raises `RunExists`, "join" returns the run that is there, "replace" stops
+                      and erases it
+        correlation_id   ties the run to its cause in logs; the caller's own, or a new one, by default
+        ref, tenant, tags   kept with the run
+
+        Called in an actor's turn, the start is part of the turn's commit; called in a step, it happens once however often the
+        step is tried (its id then follows from the step).  Raises `InvalidRunId`, `InvalidInput` or `RunExists`.
+        """
+        kind = self.workflow_type(workflow)
+        caller = CALLER.get()
+        if isinstance(caller, RunScope):
+            raise CallerError("run() can't start other runs by itself; start them in a step")
+        if isinstance(caller, StepScope):
+            if id is None:
+                id = (caller.op.run.activation.ref.type.name, *_parts(caller.op.run.activation.ref), caller.op.name, caller.op.nth)  # noqa: A001
+                on_conflict = "join"
+        key = uuid.uuid4().hex if id is None else check_run_id(id)
+        normal, key_bytes = normal_key(key, kind.name)
+        encoded = kind.encode_input(input)
+        options = StartOptions(
+            on_conflict, correlation_id or current_correlation_id() or new_correlation_id(), ref, tenant, dict(tags or {})
+        )
+        turn = caller if isinstance(caller, Turn) and not caller.over else None
+        if turn is not None and turn.shared:
+            raise CallerError("a @shared method can't start runs; take the mark away")
+        run_ref, number, _ = self.engine.start_in(turn, kind, normal, key_bytes, encoded, options)
+        if turn is None:
+            await self.store.wait_durable(number)
+        elif number > turn.root.dep:
+            turn.root.dep = number
+        return Run(self, run_ref)
+
+    async def start_many(
+        self, workflow: type[TakesInput[In, Out]], inputs: Iterable[tuple[GivenKey, In]], *, correlation_id: str | None = None
+    ) -> list[Run[Out]]:
+        """Start a batch of (id, input) in as few commits as they fit in; ids in use are left out of what is returned.
+
+        Everything is checked before anything is started.  Raises `InvalidRunId` or `InvalidInput`.
+        """
+        kind = self.workflow_type(workflow)
+        checked = []
+        for id_, input_ in inputs:
+            normal, key_bytes = normal_key(check_run_id(id_), kind.name)
+            checked.append((normal, key_bytes, kind.encode_input(input_)))
+        runs: list[Run[Out]] = []
+        newest = 0
+        for normal, key_bytes, encoded in checked:
+            options = StartOptions("join", correlation_id or current_correlation_id() or new_correlation_id())
+            ref, number, started = self.engine.start_in(None, kind, normal, key_bytes, encoded, options)
+            newest = max(newest, number)
+            if started:
+                runs.append(Run(self, ref))
+        await self.store.wait_durable(newest)
+        return runs
+
+    @overload
+    def run(self, workflow: type[TakesInput[Any, Out]], id: GivenKey) -> Run[Out]: ...
+    @overload
+    def run(self, workflow: type[TakesNothing[Out]], id: GivenKey) -> Run[Out]: ...
+
+    def run(self, workflow: type[object], id: GivenKey) -> Run[Any]:  # noqa: A002
+        """A handle of the run with this id; nothing is touched by that."""
+        kind = self.workflow_type(workflow)
+        normal, key_bytes = normal_key(check_run_id(id), kind.name)
+        return Run(self, self.make_ref(kind, normal, key_bytes))
+
+    def runs(
+        self,
+        workflow: type[Workflow] | None = None,
+        *,
+        status: RunStatus | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> list[RunInfo]:
+        """Runs by workflow and status, the oldest first (`reverse`: the newest)."""
+        kinds = [self.workflow_type(workflow)] if workflow is not None else self._workflow_types()
+        found: list[tuple[int, Ref]] = []
+        for kind in kinds:
+            found.extend(self.engine.list_refs(kind, status, limit=limit, reverse=reverse))
+        found.sort(key=lambda pair: pair[0], reverse=reverse)
+        return [self.read_info(ref)[0] for _, ref in found[:limit]]
+
+    async def dead_letters(self, workflow: type[Workflow] | None = None, *, limit: int = 100) -> list[DeadLetter]:
+        """Failed runs with input, cause, attempts and history, the oldest first.  `Run.redrive` lets one go on."""
+        kinds = [self.workflow_type(workflow)] if workflow is not None else self._workflow_types()
+        letters: list[DeadLetter] = []
+        for kind in kinds:
+            for _, ref in self.engine.list_refs(kind, "failed", limit=limit, reverse=False):
+                letters.append(await Run[object](self, ref).dead_letter())
+        letters.sort(key=lambda letter: letter.failed_at)
+        return letters[:limit]
+
+    def read_info(self, ref: Ref) -> tuple[RunInfo, int]:
+        """What is known of a run, and the commit that it rests on; the run isn't brought to memory for that."""
+        activation = ref.activation
+        if activation is None:
+            activation = self.directory.activate(ref)
+        return run_info(cast("Workflow", activation.instance), ref), activation.dep
+
+    def workflow_type(self, workflow: type[object]) -> WorkflowType:
+        """What is known of a workflow class; raises `UnknownActorType` or `InvalidActor`."""
+        kind = self.type_of(workflow)
+        if not isinstance(kind, WorkflowType):
+            raise CallerError(f"{kind.name} is an actor, not a workflow; call it through get()")
+        return kind
+
+    # -- wiring ----------------------------------------------------------------------------------------------------
+
+    def _make_type(self, actor_type: type[Actor], number: int) -> ActorType:
+        if issubclass(actor_type, Workflow):
+            return WorkflowType(actor_type, number)
+        return super()._make_type(actor_type, number)
+
+    def _type_added(self, kind: ActorType) -> None:
+        if isinstance(kind, WorkflowType):
+            self.engine.add_type(kind)
+
+    def _lost(self, activations: list[Any]) -> None:
+        self.engine.lost(activations)
+
+    def _stop_parts(self) -> None:
+        super()._stop_parts()
+        self.engine.stop()
+
+    def _start_parts(self) -> None:
+        super()._start_parts()
+        self.load_known_types()
+
+    def _workflow_types(self) -> list[WorkflowType]:
+        return [kind for kind in self._types.values() if isinstance(kind, WorkflowType)]
+
+
+def _parts(ref: Ref) -> tuple[str | int | bytes, ...]:
+    return ref.key if isinstance(ref.key, tuple) else (ref.key,)

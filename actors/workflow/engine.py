@@ -1,0 +1,706 @@
+"""The workflow engine: starts runs, gives them places, takes them up again, and records what became of their steps.
+
+It stands on the runtime: a run is an actor keyed by its id, its head a declared field, its journal rows under its number, its
+waking an alarm.  Every change of a run is one commit of that actor.
+
+Promises
+  * A run that was acknowledged is found again after any crash: running ones by their status, sleeping ones by their alarm,
+    queued ones when a place is free.
+  * P8: a run at rest for long leaves memory; a queued one never was there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+
+from ...runtime.alarms import AlarmRecord, after_commit, alarm_writes
+from ...runtime.chain import Turn
+from ...storage import layout
+from ...storage.errors import StorageError, StorageFailed
+from ...storage.group_commit import Writes
+from ...storage.keys import decode_key, encode_index_values, next_prefix
+from ..errors import ErrorRecord, InvalidRunId, RunExists, RunFailed, record_error
+from .head import ENDED, RESUMED, RunHead, RunStatus
+from .journal import (
+    AttemptFailed,
+    Failed,
+    Finished,
+    Fold,
+    Outcome,
+    Redriven,
+    Started,
+    Terminated,
+    decode_records,
+    encode_record,
+    journal_prefix,
+    position_key,
+)
+from .live_run import LiveRun
+from .ops import Op
+from .step_plan import StepPlan
+
+if TYPE_CHECKING:
+    from ...runtime.activation import Activation
+    from ...runtime.address import ActorKey
+    from ...runtime.ref import Ref
+    from ..system import Runtime
+    from .workflow import Workflow
+    from .workflow_type import WorkflowType
+
+_log = logging.getLogger("holdfast.workflow")
+
+MAX_ID_CHARACTERS: Final = 200
+_ALARM_NAME: Final = b""
+_RECOVERY_PAGE: Final = 200
+# After a failed commit the runs it undid begin anew: not at once, since the disk may still refuse.
+_FIRST_AGAIN_SECONDS: Final = 0.5
+_LAST_AGAIN_SECONDS: Final = 30.0
+
+
+class StartOptions(msgspec.Struct, frozen=True):
+    """What a run is started with beside its input."""
+
+    on_conflict: str
+    correlation_id: str
+    ref: tuple[str, str] | None = None
+    tenant: str | None = None
+    tags: dict[str, str] = {}
+
+
+class Engine:
+    """The workflows of one runtime."""
+
+    def __init__(self, system: Runtime, *, max_running: int) -> None:
+        self.system = system
+        self.max_running = max_running
+        self.running = 0
+        self._running_by_type: dict[str, int] = {}
+        self._plans: dict[Any, StepPlan] = {}
+        # Runs that were just started and whose run() begins in the next callback.
+        self._beginning: deque[Ref] = deque()
+        self._begin_scheduled = False
+        # Types that may have queued runs on disk, and pages of runs to be taken up again.
+        self._maybe_queued: dict[WorkflowType, bool] = {}
+        self._to_resume: deque[tuple[WorkflowType, RunStatus, bytes]] = deque()
+        self._fill_scheduled = False
+        self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
+        self._again_seconds = _FIRST_AGAIN_SECONDS
+        self._stopped = False
+        self._watchers: list[Callable[[LiveRun, RunStatus], None]] = []
+
+    # -- opening and closing ---------------------------------------------------------------------------------------
+
+    def add_type(self, kind: WorkflowType) -> None:
+        """A workflow type is used in this process: take its runs up again."""
+        self._maybe_queued[kind] = True
+        for status in RESUMED:
+            self._to_resume.append((kind, status, b""))
+        self._fill_later()
+
+    def stop(self) -> None:
+        """Begin nothing more; what is in progress is dropped and goes on when the folder is opened again."""
+        self._stopped = True
+        for waiters in self._waiters.values():
+            for future in waiters:
+                if not future.done():
+                    future.cancel()
+        self._waiters.clear()
+
+    # -- starting --------------------------------------------------------------------------------------------------
+
+    def start_in(
+        self, writes_of: Turn | None, kind: WorkflowType, key: ActorKey, key_bytes: bytes, encoded_input: bytes, options: StartOptions
+    ) -> tuple[Ref, int, bool]:
+        """Start a run, in a commit of its own or in that of a turn.
+
+        Returns the run's ref, the commit to wait for, and whether it was started (False: joined).  Raises `RunExists`.
+        """
+        ref = self.system.make_ref(kind, key, key_bytes)
+        activation = ref.activation
+        if activation is None:
+            activation = self.system.directory.activate(ref)
+        replaced: Writes = {}
+        turn_writes = None if writes_of is None else writes_of.root.writes
+        if activation.stored or (turn_writes is not None and ref.directory_key in turn_writes):
+            if options.on_conflict == "join":
+                return ref, activation.dep, False
+            if options.on_conflict != "replace" or writes_of is not None:
+                raise RunExists(
+                    f"run {ref} exists (on_conflict={options.on_conflict!r}); use another id, or on_conflict='join' or 'replace'"
+                )
+            replaced = self._erase(activation)
+        now_ms = self.system.clock.now_ms()
+        workflow = cast("Workflow", activation.instance)
+        place = self._has_place(kind)
+        status: RunStatus = "running" if place else "queued"
+        started = Started(
+            now_ms, msgspec.Raw(encoded_input), options.correlation_id, options.ref, options.tenant, options.tags
+        )
+        writes = replaced
+        writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
+        workflow.head = RunHead(status, now_ms, now_ms, None, options.correlation_id)
+        if place:
+            self._take_place(kind)
+        else:
+            self._maybe_queued[kind] = True
+        activation.pins += 1
+        if writes_of is None:
+            try:
+                activation.stage_fields(writes)
+                number = activation.commit(writes)
+            except BaseException:
+                self._not_started(activation, kind, place)
+                raise
+            self._started(activation, started, place)
+            return ref, number, True
+        activation.stage_fields(writes)
+        activation.claim_row(writes)
+        writes_of.root.writes.update(writes)
+
+        def committed(number: int) -> None:
+            activation.stored = True
+            activation.dep = number
+            self._started(activation, started, place)
+
+        after_commit(writes_of, committed)
+        after_rollback(writes_of, lambda: self._not_started(activation, kind, place))
+        return ref, 0, True
+
+    def _started(self, activation: Activation, started: Started, place: bool) -> None:
+        activation.pins -= 1
+        if not place:
+            self.system.directory.drop(activation)
+            return
+        run = LiveRun(self, activation, Fold([(0, started)], str(activation.ref)))
+        activation.pins += 1
+        run.has_slot = True
+        self._beginning.append(activation.ref)
+        if not self._begin_scheduled:
+            self._begin_scheduled = True
+            self.system.loop.call_soon(self._begin_all)
+
+    def _not_started(self, activation: Activation, kind: WorkflowType, place: bool) -> None:
+        activation.pins -= 1
+        if place:
+            self._free_place(kind)
+        self.system.directory.drop(activation)
+
+    def _begin_all(self) -> None:
+        self._begin_scheduled = False
+        beginning, self._beginning = self._beginning, deque()
+        for ref in beginning:
+            activation = ref.activation
+            run = None if activation is None else live_run(activation)
+            if run is not None and not run.dropped and run.fold is not None:
+                self._begin(run)
+
+    def _begin(self, run: LiveRun) -> None:
+        try:
+            run.begin()
+        except StorageError as error:
+            _log.error("run %s can't go on: %s", run.activation.ref, error)
+            self._let_go(run)
+        except Exception as error:
+            _log.exception("run %s can't be replayed", run.activation.ref)
+            self.stuck(run, record_error(error))
+
+    def _erase(self, activation: Activation) -> Writes:
+        """Everything of a run that is replaced, as deletes; its work in progress stops."""
+        run = live_run(activation)
+        if run is not None:
+            self._release(run)
+            activation.pins -= 1
+            run.drop()
+        writes: Writes = {}
+        for key, _ in self.system.store.scan_prefix(activation.prefix(b"")):
+            if key != activation.fields_key:
+                writes[key] = None
+        writes.update(alarm_writes(activation, _ALARM_NAME, None))
+        return writes
+
+    # -- places ----------------------------------------------------------------------------------------------------
+
+    def _has_place(self, kind: WorkflowType) -> bool:
+        if self.running >= self.max_running:
+            return False
+        return kind.max_running is None or self._running_by_type.get(kind.name, 0) < kind.max_running
+
+    def _take_place(self, kind: WorkflowType) -> None:
+        self.running += 1
+        if kind.max_running is not None:
+            self._running_by_type[kind.name] = self._running_by_type.get(kind.name, 0) + 1
+
+    def _free_place(self, kind: WorkflowType) -> None:
+        self.running -= 1
+        if kind.max_running is not None:
+            self._running_by_type[kind.name] -= 1
+        if self._to_resume or True in self._maybe_queued.values():
+            self._fill_later()
+
+    def _release(self, run: LiveRun) -> None:
+        if run.has_slot:
+            run.has_slot = False
+            self._free_place(run.type)
+
+    def _fill_later(self) -> None:
+        if not self._fill_scheduled and not self._stopped:
+            self._fill_scheduled = True
+            self.system.loop.call_soon(self._fill)
+
+    def _fill(self) -> None:
+        """Give free places to runs on disk: first those that were running, then the queued, the oldest first."""
+        self._fill_scheduled = False
+        if self._stopped:
+            return
+        try:
+            taken = self._resume_page()
+            for kind, maybe in self._maybe_queued.items():
+                if maybe and not self._to_resume:
+                    taken += self._start_queued(kind, _RECOVERY_PAGE)
+        except StorageError as error:
+            _log.error("waiting runs can't be read: %s", error)
+            return
+        if taken and (self._to_resume or True in self._maybe_queued.values()):
+            self._fill_later()
+
+    def _resume_page(self) -> int:
+        taken = 0
+        while self._to_resume and taken < _RECOVERY_PAGE:
+            kind, status, after = self._to_resume[0]
+            if not self._has_place(kind):
+                self._to_resume.rotate(-1)
+                return taken
+            prefix = _status_prefix(kind, status)
+            rows = self.system.store.scan(max(prefix, after), next_prefix(prefix), limit=_RECOVERY_PAGE - taken)
+            if not rows:
+                self._to_resume.popleft()
+                continue
+            for entry, key_bytes in rows:
+                if not self._has_place(kind):
+                    break
+                self._to_resume[0] = (kind, status, entry + b"\x00")
+                taken += 1
+                self._resume(kind, key_bytes)
+        return taken
+
+    def _start_queued(self, kind: WorkflowType, limit: int) -> int:
+        taken = 0
+        prefix = _status_prefix(kind, "queued")
+        while taken < limit and self._has_place(kind):
+            rows = self.system.store.scan(prefix, next_prefix(prefix), limit=min(64, limit - taken))
+            if not rows:
+                self._maybe_queued[kind] = False
+                break
+            for _, key_bytes in rows:
+                if not self._has_place(kind):
+                    break
+                taken += 1
+                self._resume(kind, key_bytes)
+        return taken
+
+    def _resume(self, kind: WorkflowType, key_bytes: bytes) -> None:
+        ref = self.system.ref_from_bytes(kind.number_bytes, key_bytes)
+        try:
+            self.resume(ref)
+        except Exception as error:
+            _log.exception("run %s can't be taken up again: %s", ref, error)
+
+    def resume(self, ref: Ref) -> LiveRun | None:
+        """Take a run from disk (or memory) and let it go on; None when it has ended or isn't there."""
+        activation = ref.activation
+        if activation is None:
+            activation = self.system.directory.activate(ref)
+        run = live_run(activation)
+        if run is not None:
+            return run
+        head = cast("Workflow", activation.instance).head
+        if not activation.stored or head.status in ENDED:
+            return None
+        fold = self._fold(activation)
+        kind = cast("WorkflowType", activation.type)
+        run = LiveRun(self, activation, fold)
+        activation.pins += 1
+        run.has_slot = True
+        self._take_place(kind)
+        for key, stored in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
+            run.replies[key] = stored
+        if head.status != "running":
+            writes: Writes = {}
+            run.set_head("running", writes, run.now_ms())
+            activation.commit(writes, reserve=True)
+        _log.info("run %s goes on", ref, extra={"run_id": str(ref), "correlation_id": run.correlation_id})
+        self._begin(run)
+        return run
+
+    def _fold(self, activation: Activation) -> Fold:
+        rows = self.system.store.scan_prefix(journal_prefix(activation.prefix(b"")))
+        return Fold(decode_records(rows, str(activation.ref)), str(activation.ref))
+
+    # -- what becomes of steps -------------------------------------------------------------------------------------
+
+    def record_outcome(self, run: LiveRun, outcome: Outcome, writes: Writes) -> None:
+        """Record the outcome of a step and deliver it."""
+        try:
+            run.record(outcome, writes)
+        except StorageError as error:
+            _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
+            self._let_go(run)
+            return
+        run.arrived(outcome)
+
+    def attempt_failed(self, run: LiveRun, record: AttemptFailed) -> None:
+        """Record a failed attempt; the next one waits on disk."""
+        try:
+            run.record(record)
+        except StorageError as error:
+            _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
+            self._let_go(run)
+            return
+        run.deliver_all()
+
+    def take_replies(self, run: LiveRun, step_prefix: bytes) -> dict[bytes, tuple[bytes, int]]:
+        """Replies that a step got before a crash, out of what was loaded with the run."""
+        found = {row: (reply, 0) for row, reply in run.replies.items() if row.startswith(step_prefix)}
+        for row in found:
+            del run.replies[row]
+        return found
+
+    def step_plan(self, function: Callable[..., object]) -> StepPlan:
+        """How a function is called as a step; bound methods share the plan of their function."""
+        target = getattr(function, "__func__", function)
+        try:
+            plan = self._plans.get(target)
+        except TypeError:  # a callable that can't be hashed
+            return StepPlan(function)
+        if plan is None:
+            plan = StepPlan(target)
+            if len(self._plans) < 10_000:  # lambdas made in a loop must not pile up
+                self._plans[target] = plan
+        return plan
+
+    def rest(self, run: LiveRun, status: RunStatus, wake_ms: int) -> None:
+        """Nothing to do before `wake_ms`: an alarm wakes the run, its place is free, memory lets it go."""
+        activation = run.activation
+        workflow = cast("Workflow", activation.instance)
+        writes: Writes = {}
+        try:
+            run.set_head(status, writes, run.now_ms())
+            writes.update(alarm_writes(activation, _ALARM_NAME, AlarmRecord(wake_ms, wake_ms)))
+            number = activation.commit(writes, reserve=True)
+        except StorageError as error:
+            _log.error("run %s could not be put to rest: %s", activation.ref, error)
+            self._let_go(run)
+            return
+        del workflow
+        self.system.scheduler.notice(wake_ms)
+        self._release(run)
+        if wake_ms - self.system.clock.now_ms() > self.system.limits.idle_seconds * 1000:
+            self.system.store.on_durable(number, lambda error: self._forget(run) if error is None else None)
+
+    def _forget(self, run: LiveRun) -> None:
+        """Let a run at rest leave memory."""
+        head = cast("Workflow", run.activation.instance).head
+        if not run.dropped and not run.has_slot and head.status in ("waiting", "retrying"):
+            run.drop()
+            run.activation.pins -= 1
+            if run.activation.evictable():
+                self.system.directory.drop(run.activation)
+
+    def alarm_fired(self, workflow: Workflow) -> None:
+        """A run's alarm is due (called in its turn): it counts as running from that commit on, then it goes on."""
+        activation = workflow._activation
+        head = workflow.head
+        if head.status in ENDED:
+            return
+        kind = cast("WorkflowType", activation.type)
+        run = live_run(activation)
+        place = (run is not None and run.has_slot) or self._has_place(kind)
+        status: RunStatus = "running" if place else "queued"
+        workflow.head = msgspec.structs.replace(head, status=status, updated_ms=self.system.clock.now_ms())
+        if not place:
+            self._maybe_queued[kind] = True
+        ref = activation.ref
+
+        def committed(number: int) -> None:
+            if place:
+                self.system.loop.call_soon(self._woken, ref)
+            else:
+                self._fill_later()
+
+        after_commit(activation.current_turn(), committed)
+
+    def _woken(self, ref: Ref) -> None:
+        if self._stopped:
+            return
+        activation = ref.activation
+        run = None if activation is None else live_run(activation)
+        if run is None:
+            self._resume(cast("WorkflowType", ref.type), ref.key_bytes)
+            return
+        if not run.has_slot:
+            run.has_slot = True
+            self._take_place(run.type)
+        run.wake()
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+
+    def ended(self, run: LiveRun, status: RunStatus, record: Finished | Failed, value: bytes | BaseException) -> None:
+        """run() returned or raised: the last record, the head and the index in one commit."""
+        activation = run.activation
+        writes: Writes = {}
+        error = record.error if isinstance(record, Failed) else None
+        try:
+            for row in run.replies:
+                writes[row] = None
+            run.set_head(status, writes, record.at_ms, error)
+            number = run.record(record, writes)
+        except StorageError as failure:
+            _log.error("the end of %s could not be recorded: %s", activation.ref, failure)
+            self._let_go(run)
+            return
+        self._release(run)
+        run.drop()
+        activation.pins -= 1
+        started_ms = cast("Workflow", activation.instance).head.created_ms
+        fields = {"run_id": str(activation.ref), "correlation_id": run.correlation_id, "duration_ms": record.at_ms - started_ms}
+        if error is not None:
+            _log.error(
+                "run %s failed and is kept as a dead letter: %s", activation.ref, error, extra=fields,
+                exc_info=value if isinstance(value, BaseException) else None,
+            )  # fmt: skip
+        elif _log.isEnabledFor(logging.INFO):
+            _log.info("run %s is complete", activation.ref, extra=fields)
+        self.system.store.on_durable(number, lambda failure: self._end_is_durable(activation, record, failure))
+
+    def _end_is_durable(self, activation: Activation, record: Finished | Failed | Terminated, failure: StorageFailed | None) -> None:
+        if failure is not None:
+            return  # undone; the run goes on from the disk
+        waiters = self._waiters.pop(activation.ref.directory_key, None)
+        if not activation.gone and activation.evictable():
+            self.system.directory.drop(activation)
+        self._again_seconds = _FIRST_AGAIN_SECONDS
+        for future in waiters or ():
+            if not future.done():
+                if isinstance(record, Finished):
+                    future.set_result(bytes(record.value))
+                else:
+                    future.set_exception(_failure(activation.ref, record))
+
+    def stuck(self, run: LiveRun, error: ErrorRecord) -> None:
+        """The code doesn't fit the journal: nothing is lost, nothing goes on until other code is there."""
+        activation = run.activation
+        writes: Writes = {}
+        try:
+            run.set_head("stuck", writes, run.now_ms(), error)
+            activation.commit(writes, reserve=True)
+        except StorageError as failure:
+            _log.error("run %s: %s", activation.ref, failure)
+        _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
+        self._release(run)
+        run.drop()
+        activation.pins -= 1
+        for future in self._waiters.pop(activation.ref.directory_key, ()):
+            if not future.done():
+                future.set_exception(RunFailed(str(activation.ref), "stuck", error))
+
+    def _let_go(self, run: LiveRun) -> None:
+        """The store refuses what the run must write: drop it and try again later from the disk."""
+        if run.dropped:
+            return
+        self._release(run)
+        run.drop()
+        run.activation.pins -= 1
+        self.system.directory.drop(run.activation)
+        self._again_later([run.activation.ref])
+
+    def lost(self, activations: list[Activation]) -> None:
+        """A failed commit undid these; the runs among them begin anew from the disk."""
+        refs: list[Ref] = []
+        for activation in activations:
+            run = live_run(activation)
+            if run is not None:
+                self._release(run)
+                run.drop()
+            if isinstance(activation.type, _workflow_type()):
+                refs.append(activation.ref)
+        if refs:
+            self._again_later(refs)
+
+    def _again_later(self, refs: list[Ref]) -> None:
+        if self._stopped:
+            return
+        seconds = self._again_seconds
+        self._again_seconds = min(seconds * 2, _LAST_AGAIN_SECONDS)
+
+        def again() -> None:
+            for ref in refs:
+                if not self._stopped:
+                    self._again(ref)
+
+        self.system.clock.call_later(seconds, again)
+
+    def _again(self, ref: Ref) -> None:
+        try:
+            activation = ref.activation or self.system.directory.activate(ref)
+            head = cast("Workflow", activation.instance).head
+            if activation.stored and head.status in ("running", "queued"):
+                if self._has_place(cast("WorkflowType", activation.type)):
+                    self.resume(ref)
+                else:
+                    self._to_resume.append((cast("WorkflowType", activation.type), "running", b""))
+            elif not activation.stored:
+                for future in self._waiters.pop(ref.directory_key, ()):
+                    if not future.done():
+                        future.set_exception(StorageFailed(f"the start of run {ref} did not reach the disk"))
+        except StorageError as error:
+            _log.error("run %s can't go on yet: %s", ref, error)
+            self._again_later([ref])
+
+    # -- from outside ----------------------------------------------------------------------------------------------
+
+    async def result(self, ref: Ref) -> bytes:
+        """The stored result once the run is complete; raises `RunFailed` when it failed, was terminated or is stuck."""
+        activation = ref.activation or self.system.directory.activate(ref)
+        head = cast("Workflow", activation.instance).head
+        if head.status in ENDED or head.status == "stuck":
+            await self.system.store.wait_durable(activation.dep)
+            if head.status == "stuck":
+                raise RunFailed(str(ref), "stuck", head.error)
+            record = self._fold(activation).ended
+            if isinstance(record, Finished):
+                return bytes(record.value)
+            raise _failure(ref, record)
+        future: asyncio.Future[bytes] = self.system.loop.create_future()
+        self._waiters.setdefault(ref.directory_key, []).append(future)
+        try:
+            return await future
+        finally:
+            if not future.done() or future.cancelled():
+                waiters = self._waiters.get(ref.directory_key)
+                if waiters is not None and future in waiters:
+                    waiters.remove(future)
+
+    def redrive(self, ref: Ref, encoded_input: bytes | None) -> int:
+        """Let a failed run go on at the failed step; returns the commit to wait for."""
+        activation = ref.activation or self.system.directory.activate(ref)
+        fold = self._fold(activation)
+        at_ms = max(self.system.clock.now_ms(), fold.ended.at_ms if fold.ended else 0)
+        record = Redriven(at_ms, None if encoded_input is None else msgspec.Raw(encoded_input))
+        writes: Writes = {position_key(journal_prefix(activation.prefix(b"")), fold.next_position): encode_record(record)}
+        workflow = cast("Workflow", activation.instance)
+        head = workflow.head
+        workflow.head = RunHead("queued", head.created_ms, at_ms, None, head.correlation_id)
+        activation.stage_fields(writes)
+        number = activation.commit(writes)
+        self._maybe_queued[cast("WorkflowType", activation.type)] = True
+        self._fill_later()
+        return number
+
+    def terminate(self, ref: Ref, reason: str) -> int:
+        """Stop a run for good; returns the commit to wait for."""
+        activation = ref.activation or self.system.directory.activate(ref)
+        run = live_run(activation)
+        fold = self._fold(activation)
+        record = Terminated(max(self.system.clock.now_ms(), fold.started.at_ms), reason)
+        position = fold.next_position if run is None else run.next_position
+        writes: Writes = {position_key(journal_prefix(activation.prefix(b"")), position): encode_record(record)}
+        for key, _ in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
+            writes[key] = None
+        writes.update(alarm_writes(activation, _ALARM_NAME, None))
+        workflow = cast("Workflow", activation.instance)
+        head = workflow.head
+        workflow.head = RunHead("terminated", head.created_ms, record.at_ms, None, head.correlation_id)
+        activation.stage_fields(writes)
+        number = activation.commit(writes, reserve=True)
+        if run is not None:
+            self._release(run)
+            run.drop()
+            activation.pins -= 1
+        self.system.store.on_durable(number, lambda failure: self._end_is_durable(activation, record, failure))
+        return number
+
+    def list_refs(
+        self, kind: WorkflowType, status: RunStatus | None, *, limit: int, reverse: bool
+    ) -> list[tuple[int, Ref]]:
+        """Creation times and refs of runs, the oldest first (or the newest with `reverse`)."""
+        statuses = (status,) if status is not None else ALL_STATUSES
+        found: list[tuple[int, Ref]] = []
+        for one in statuses:
+            prefix = _status_prefix(kind, one)
+            for entry, key_bytes in self.system.store.scan_prefix(prefix, reverse=reverse, limit=limit):
+                created_ms = _created_ms(entry, prefix)
+                found.append((created_ms, self.system.ref_from_bytes(kind.number_bytes, key_bytes)))
+        found.sort(key=lambda pair: pair[0], reverse=reverse)
+        return found[:limit]
+
+    def log_fields(self, run: LiveRun, op: Op) -> Mapping[str, object]:
+        """Fields for a log line of a step."""
+        return {
+            "run_id": str(run.activation.ref), "correlation_id": run.correlation_id, "step": op.name, "attempt": op.attempts,
+        }  # fmt: skip
+
+
+ALL_STATUSES: Final[tuple[RunStatus, ...]] = (
+    "queued", "running", "waiting", "retrying", "paused", "stuck", "complete", "failed", "cancelled", "terminated",
+)  # fmt: skip
+
+
+def live_run(activation: Activation) -> LiveRun | None:
+    """The working part of a run that is in memory, None when there is none."""
+    run: LiveRun | None = activation.instance.__dict__.get("_live")
+    return None if run is None or run.dropped else run
+
+
+def after_rollback(turn: Turn, callback: Callable[[], None]) -> None:
+    """Call `callback` when the turn rolls back."""
+    root = turn.root
+    if root.after_rollback is None:
+        root.after_rollback = []
+    root.after_rollback.append(callback)
+
+
+def check_run_id(given: object) -> ActorKey:
+    """The key of a run; raises `InvalidRunId`."""
+    parts = given if isinstance(given, tuple) else (given,)
+    for part in parts:
+        text = str(part) if isinstance(part, (str, int)) and not isinstance(part, bool) else ""
+        if not text or not text.isprintable() or " " in text:
+            raise InvalidRunId(
+                f"a run id must be a text of printable characters without blanks, or a tuple of such texts and whole numbers; "
+                f"got {given!r}"
+            )
+    if not parts or sum(len(str(part)) + 1 for part in parts) - 1 > MAX_ID_CHARACTERS:
+        raise InvalidRunId(f"a run id must have 1 to {MAX_ID_CHARACTERS} characters; got {len(str(given))}")
+    return cast("ActorKey", given)
+
+
+def _failure(ref: Ref, record: Finished | Failed | Terminated | None) -> RunFailed:
+    if isinstance(record, Failed):
+        return RunFailed(str(ref), "failed", record.error)
+    if isinstance(record, Terminated):
+        return RunFailed(str(ref), "terminated", ErrorRecord("Terminated", record.reason))
+    return RunFailed(str(ref), "unknown", None)
+
+
+def _status_prefix(kind: WorkflowType, status: RunStatus) -> bytes:
+    return layout.FIELD_INDEX + kind.number_bytes + b"\x00" + encode_index_values((status,))
+
+
+def _created_ms(entry: bytes, prefix: bytes) -> int:
+    size = entry[len(prefix)] - 0x14
+    start = len(prefix) + 1
+    created = decode_key(entry[len(prefix) : start + size])
+    assert isinstance(created, int)
+    return created
+
+
+def _workflow_type() -> type[WorkflowType]:
+    from .workflow_type import WorkflowType
+
+    return WorkflowType

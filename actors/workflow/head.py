@@ -1,0 +1,31 @@
+"""The head of a run: its small, changing part, in the run's declared fields and so in their index."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from ..errors import ErrorRecord
+
+RunStatus: TypeAlias = Literal[
+    "queued", "running", "waiting", "retrying", "paused", "stuck", "complete", "failed", "cancelled", "terminated"
+]
+
+# queued -> running -> complete | failed
+#           running -> waiting | retrying -> running (an alarm) or queued (no free place)
+#           running -> stuck -> running (other code)
+#           failed -> running (redriven); any but the ended -> terminated
+ENDED: Final[frozenset[str]] = frozenset({"complete", "failed", "cancelled", "terminated"})
+# Found on disk when a runtime opens, these are taken up again; the others wait for an alarm or a free place.
+RESUMED: Final[tuple[RunStatus, ...]] = ("running", "stuck")
+
+
+class RunHead(msgspec.Struct, array_like=True, frozen=True):
+    """What a listing shows of a run."""
+
+    status: RunStatus = "queued"
+    created_ms: int = 0
+    updated_ms: int = 0
+    error: ErrorRecord | None = None
+    correlation_id: str = ""

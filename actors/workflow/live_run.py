@@ -1,0 +1,411 @@
+"""One run in memory: its loop, what it asked for, and the delivery of outcomes, live and on replay.
+
+    run() asks  ->  pending op  ->  (gate)  ->  body or call  ->  record, staged  ->  delivered to run()  ->  at rest
+                                                                 ^ on replay the records come from here
+
+Promises
+  * Outcomes are delivered in the order of the journal, one at a time, each after the code woken by the one before has come to rest.
+    Live and replay take the same way.
+  * P3: a step's body starts when everything recorded before is durable.
+  * P5: what is recorded is never asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from ...runtime.chain import CALLER
+from ...runtime.durations import Duration, to_seconds
+from ...storage.errors import CallerError, InvalidKey, StorageFailed
+from ...storage.group_commit import Writes
+from ..errors import ErrorRecord, ForeignAwait, StepError, record_error
+from .head import RunHead, RunStatus
+from .journal import (
+    Failed,
+    Finished,
+    Fold,
+    Outcome,
+    Record,
+    StepDone,
+    StepFailed,
+    TimerFired,
+    encode_record,
+    journal_prefix,
+    position_key,
+)
+from .ops import CallOp, Op, OpFuture, RunScope, StepOp
+from .replay_loop import ReplayLoop
+from .retry import Retry
+from .step_plan import StepPlan
+
+if TYPE_CHECKING:
+    from ...runtime.activation import Activation
+    from ...runtime.methods import MethodPlan
+    from ...runtime.ref import Ref
+    from .engine import Engine
+    from .workflow import Workflow
+    from .workflow_type import WorkflowType
+
+MAX_STEP_NAME_CHARACTERS = 256
+
+
+class LiveRun:
+    """The working part of a run; dropped and made anew from the journal at will."""
+
+    __slots__ = (
+        "_alarm_ms", "_delivering", "_inbox", "_journal", "_main", "_timer", "_unstarted", "_uses", "_waived", "activation",
+        "cancelled", "correlation_id", "dropped", "engine", "fold", "has_slot", "loop", "next_position", "pending", "random",
+        "replies", "replaying", "type", "working",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, activation: Activation, fold: Fold) -> None:
+        self.engine = engine
+        self.activation = activation
+        self.type = cast("WorkflowType", activation.type)
+        self.fold: Fold | None = fold
+        self.loop = ReplayLoop(fold.started.at_ms)
+        self.correlation_id = fold.started.correlation_id
+        self.random = random.Random(f"{activation.ref}@{fold.started.at_ms}")  # noqa: S311  # replayable, not secret
+        self.next_position = fold.next_position
+        # What run() asked for and hasn't got, by name and use; ops that run() gave up are remembered as cancelled.
+        self.pending: dict[tuple[str, int], Op] = {}
+        self.cancelled: set[tuple[str, int]] = set()
+        # Attempts and calls in progress outside.
+        self.working = 0
+        self.has_slot = False
+        self.dropped = False
+        self.replaying = True
+        # Replies to calls that unfinished steps made before a crash, by row key.
+        self.replies: dict[bytes, bytes] = {}
+        self._journal = journal_prefix(activation.prefix(b""))
+        self._inbox: deque[Outcome] = deque()
+        self._unstarted: list[Op] = []
+        self._uses: dict[str, int] = {}
+        self._main: asyncio.Task[object] | None = None
+        self._delivering = False
+        self._waived = fold.waived_until
+        self._timer: Any = None  # the clock's, while steps are in progress beside timers
+        self._alarm_ms: int | None = None  # what the alarm on disk is set to
+        activation.instance._live = self  # type: ignore[attr-defined]
+
+    # -- what run() asks for ---------------------------------------------------------------------------------------
+
+    def request_step(
+        self,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        name: str | None,
+        retry: Retry | None,
+        timeout: Duration | None,
+        thread: bool,
+    ) -> OpFuture:
+        """A step begins; its future is run()'s."""
+        self._check_inside()
+        plan = self.engine.step_plan(function)
+        if name is None:
+            name = plan.name
+        elif not name or len(name) > MAX_STEP_NAME_CHARACTERS or not name.isprintable():
+            raise InvalidKey(
+                f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} printable characters; got {name!r}"
+            )
+        if thread and plan.is_async:
+            raise CallerError(f"{self.activation.ref}: step {name} is async, so it can't run in a thread")
+        kind = self.type
+        op = StepOp(self, name, self._use(name), function, plan, args, retry or kind.retry, thread)
+        op.timeout_seconds = kind.step_timeout_seconds if timeout is None else to_seconds(timeout, what=f"timeout of step {name}")
+        self._ask(op)
+        return op.future
+
+    def request_call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> OpFuture:
+        """run() calls an actor; that is a step by itself."""
+        self._check_inside()
+        name = f"{ref}.{plan.name}"
+        args, kwargs = plan.check_arguments(args, kwargs, name)
+        op = CallOp(self, name, self._use(name), ref, plan, args, kwargs)
+        self._ask(op)
+        return op.future
+
+    def _use(self, name: str) -> int:
+        nth = self._uses.get(name, 0) + 1
+        self._uses[name] = nth
+        return nth
+
+    def _ask(self, op: Op) -> None:
+        self.pending[op.name, op.nth] = op
+        self._unstarted.append(op)
+
+    def _check_inside(self) -> None:
+        scope = CALLER.get()
+        if not isinstance(scope, RunScope) or scope.run is not self or self.dropped:
+            raise CallerError(f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run")
+
+    # -- replay ----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start run() and deliver what is recorded; afterwards the run is live."""
+        fold = self.fold
+        assert fold is not None
+        self.fold = None
+        context = copy_context()
+        context.run(CALLER.set, RunScope(self))
+        workflow = cast("Workflow", self.activation.instance)
+        run: Any = workflow.run  # type: ignore[attr-defined]  # checked by WorkflowType
+        coroutine = run(self.type.decode_input(fold.input)) if self.type.takes_input else run()
+        self._main = self.loop.create_task(coroutine, name="run", context=context)
+        self._delivering = True
+        try:
+            self._run_to_rest()
+            for position, outcome in fold.outcomes:
+                if self.dropped or self._main.done():
+                    break
+                if not self._deliver(outcome) and position > self._waived:
+                    self._diverged(outcome)
+                    return
+        finally:
+            self._delivering = False
+        if self.dropped:
+            return
+        self.replaying = False
+        if self.pending:
+            for (name, nth), (attempts, next_ms) in fold.attempts.items():
+                op = self.pending.get((name, nth))
+                if op is not None:
+                    op.attempts, op.next_ms = attempts, next_ms
+        self.loop.now_ms = max(self.loop.now_ms, fold.started.at_ms)
+        self._after_delivery()
+
+    def _diverged(self, outcome: Outcome) -> None:
+        asked = ", ".join(f"{name} (use {nth})" for name, nth in self.pending) or "nothing"
+        what = f"timer {outcome.nth}" if isinstance(outcome, TimerFired) else f"step {outcome.name} (use {outcome.nth})"
+        self.stuck(
+            ErrorRecord(
+                "Divergence",
+                f"the journal has {what} next, but the code waits for {asked}; put back the code that asked for it, or fix "
+                f"the change, and open the folder again",
+            )
+        )
+
+    # -- delivery --------------------------------------------------------------------------------------------------
+
+    def arrived(self, outcome: Outcome) -> None:
+        """An outcome was recorded (in journal order); deliver it now.  Call it from a callback of the outer loop."""
+        self._inbox.append(outcome)
+        self.deliver_all()
+
+    def arrived_later(self, outcome: Outcome) -> None:
+        """The same from inside a task: deliver it from a callback."""
+        self._inbox.append(outcome)
+        self.engine.system.loop.call_soon(self.deliver_all)
+
+    def deliver_all(self) -> None:
+        """Deliver what was recorded, one after the other, and act on what run() asks for then."""
+        if self._delivering or self.dropped:
+            return
+        self._delivering = True
+        try:
+            while self._inbox and not self.dropped:
+                self._deliver(self._inbox.popleft())
+        finally:
+            self._delivering = False
+        if not self.dropped:
+            self._after_delivery()
+
+    def _deliver(self, outcome: Outcome) -> bool:
+        """Hand an outcome to the code that waits for it and run that to rest; False when nobody ever asked for it."""
+        loop = self.loop
+        if outcome.at_ms > loop.now_ms:
+            loop.now_ms = outcome.at_ms
+        if outcome.__class__ is TimerFired:
+            if not loop.fire(outcome.nth):
+                return outcome.nth <= loop.timer_count
+        else:
+            key = (outcome.name, outcome.nth)  # type: ignore[union-attr]
+            op = self.pending.pop(key, None)
+            if op is None:
+                return key in self.cancelled
+            if outcome.__class__ is StepDone:
+                if not op.future.done():
+                    op.future.set_result(op.take_result(outcome))  # type: ignore[arg-type]
+            elif not op.future.done():
+                failed = cast("StepFailed", outcome)
+                op.future.set_exception(StepError(failed.name, failed.nth, failed.attempts, failed.error))
+            if self.replaying and op in self._unstarted:
+                self._unstarted.remove(op)
+        self._run_to_rest()
+        return True
+
+    def _run_to_rest(self) -> None:
+        try:
+            self.loop.run_until_rest()
+        except ForeignAwait as error:
+            self.stuck(record_error(error))
+
+    def _after_delivery(self) -> None:
+        """run() is at rest: it ended, or new steps begin, or it sleeps."""
+        main = self._main
+        assert main is not None
+        if main.done():
+            self._end(main)
+            return
+        if self._unstarted:
+            unstarted, self._unstarted = self._unstarted, []
+            for op in unstarted:
+                if not op.future.done() and not self.dropped:
+                    op.start()
+        if not self.dropped and not main.done():
+            self._settle()
+
+    def op_cancelled(self, op: Op) -> None:
+        """run() gave an op up."""
+        key = (op.name, op.nth)
+        if self.pending.pop(key, None) is not None:
+            self.cancelled.add(key)
+        if not self.replaying:
+            op.abandon()
+
+    # -- recording -------------------------------------------------------------------------------------------------
+
+    def record(self, record: Record, writes: Writes | None = None) -> int:
+        """Stage a record (with other writes of the same turn); returns the commit's number."""
+        writes = {} if writes is None else writes
+        self.add_record(record, writes)
+        return self.activation.commit(writes, reserve=True)
+
+    def add_record(self, record: Record, writes: Writes) -> None:
+        """Add a record to a write set that the caller stages at once."""
+        writes[position_key(self._journal, self.next_position)] = encode_record(record)
+        self.next_position += 1
+
+    def now_ms(self) -> int:
+        """The time for a record: the wall clock's, but never before the record before it."""
+        return max(self.engine.system.clock.now_ms(), self.loop.now_ms)
+
+    def set_head(self, status: RunStatus, writes: Writes, at_ms: int, error: ErrorRecord | None = None) -> None:
+        """Change the head within a write set."""
+        workflow = cast("Workflow", self.activation.instance)
+        head = workflow.head
+        workflow.head = RunHead(status, head.created_ms, at_ms, error, head.correlation_id)
+        self.activation.stage_fields(writes)
+
+    # -- rest ------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Nothing is ready.  With work in progress the clock wakes the timers; at rest an alarm on disk does."""
+        timers = self.loop.timers
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_ms = min([timer.due_ms for timer in timers.values()]) if timers else None
+        retry_ms: int | None = None
+        for op in self.pending.values():
+            if op.next_ms is not None and (retry_ms is None or op.next_ms < retry_ms):
+                retry_ms = op.next_ms
+        if due_ms is None and retry_ms is None:
+            if not self.working and not self._inbox:
+                self.stuck(
+                    ErrorRecord("ForeignAwait", "run() waits for something that nothing will ever deliver: I/O belongs in a step")
+                )
+            return
+        wake_ms = min(ms for ms in (due_ms, retry_ms) if ms is not None)
+        if self.working or self._inbox or wake_ms <= self.engine.system.clock.now_ms():
+            seconds = max(0.0, (wake_ms - self.engine.system.clock.now_ms()) / 1000)
+            self._timer = self.engine.system.clock.call_later(seconds, self.wake)
+            return
+        self.engine.rest(self, "retrying" if retry_ms == wake_ms else "waiting", wake_ms)
+
+    def wake(self) -> None:
+        """Fire the timers and the retries that are due; the others go on waiting."""
+        if self.dropped or self._delivering:
+            return
+        now_ms = self.engine.system.clock.now_ms()
+        due = sorted((timer.due_ms, timer.nth) for timer in self.loop.timers.values() if timer.due_ms <= now_ms)
+        for due_ms, nth in due:
+            if nth in self.loop.timers:
+                outcome = TimerFired(max(due_ms, self.loop.now_ms), nth)
+                self.record(outcome)
+                self._inbox.append(outcome)
+                self.deliver_all()
+                if self.dropped:
+                    return
+        for op in list(self.pending.values()):
+            if op.next_ms is not None and op.next_ms <= now_ms:
+                op.next_ms = None
+                op.start()
+        self._settle()
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _end(self, main: asyncio.Task[object]) -> None:
+        at_ms = self.now_ms()
+        error: BaseException | None = None
+        value = b""
+        if main.cancelled():
+            error = asyncio.CancelledError("run() was cancelled by itself")
+        else:
+            error = main.exception()
+            if error is None:
+                error = self.loop.mistake
+            if error is None:
+                try:
+                    value = self.type.encode_output(main.result())
+                except TypeError as mismatch:
+                    error = mismatch
+        if error is None:
+            self.engine.ended(self, "complete", Finished(at_ms, _raw(value)), value)
+            return
+        step = _failed_step(error)
+        if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
+            foreign = ForeignAwait(f"run() awaited something of the outer event loop: I/O belongs in a step ({error})")
+            foreign.__cause__ = error
+            error = foreign
+        record = record_error(error)
+        failed = Failed(at_ms, record, None if step is None else step.step, 0 if step is None else step.nth)
+        self.engine.ended(self, "failed", failed, error)
+
+    def stuck(self, error: ErrorRecord) -> None:
+        """The run can't go on with this code; nothing of it is lost."""
+        self.engine.stuck(self, error)
+
+    def drop(self) -> None:
+        """Leave memory: bodies in progress are cancelled, the coroutine is closed."""
+        if self.dropped:
+            return
+        self.dropped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for op in list(self.pending.values()):
+            op.abandon()
+        self.pending.clear()
+        self.loop.closed = True
+        for task in (self._main, *self.loop.tasks):
+            if task is not None and not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self.loop.tasks.clear()
+        self._main = None
+
+    def failed_commit(self) -> StorageFailed | None:
+        """Why a commit that this run rests on failed, if one did."""
+        return self.engine.system.store.group_commit.failure(self.activation.dep)
+
+
+def _failed_step(error: BaseException) -> StepError | None:
+    if isinstance(error, StepError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            found = _failed_step(one)
+            if found is not None:
+                return found
+    return None
+
+
+def _raw(encoded: bytes) -> Any:
+    return msgspec.Raw(encoded)
+

@@ -1,0 +1,432 @@
+"""What `run()` asked for: a step or an actor call, from the request to its record.
+
+    asked -> started -> done | failed               (recorded, then delivered)
+                     -> retry waits -> started      (the attempt is recorded)
+    any   -> abandoned                              (run() gave it up, or the run left memory)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ...runtime.call import run as run_turn
+from ...runtime.call import wait_gate
+from ...runtime.chain import CALLER, Turn
+from ...runtime.codec import encode_unchecked
+from ...storage import layout
+from ...storage.errors import Overloaded, StorageError, StorageFailed
+from ...storage.group_commit import Writes
+from ..errors import Fatal, StepOver, record_error
+from .journal import AttemptFailed, Outcome, StepDone, StepFailed
+
+if TYPE_CHECKING:
+    from ...runtime.methods import MethodPlan
+    from ...runtime.ref import Ref
+    from .live_run import LiveRun
+    from .retry import Retry
+    from .step_plan import StepPlan
+
+_log = logging.getLogger("holdfast.workflow")
+
+# Which attempt the running code belongs to; None outside step bodies.
+ATTEMPT: ContextVar[StepScope | None] = ContextVar("holdfast_attempt", default=None)
+_STEP_DIGEST_BYTES: Final = 8
+_CALL_DIGEST_BYTES: Final = 16
+
+
+class OpFuture(asyncio.Future[Any]):
+    """A future of run()'s loop that tells its op when run() gives it up."""
+
+    op: Op
+
+    def cancel(self, msg: object | None = None) -> bool:
+        """Give the op up; False when it is done."""
+        if not super().cancel(msg):
+            return False
+        self.op.run.op_cancelled(self.op)
+        return True
+
+
+class Op:
+    """Common to both kinds."""
+
+    __slots__ = ("attempts", "future", "name", "next_ms", "nth", "over", "run", "task")
+
+    def __init__(self, run: LiveRun, name: str, nth: int) -> None:
+        self.run = run
+        self.name = name
+        self.nth = nth
+        # Attempts that failed so far.
+        self.attempts = 0
+        # When the next attempt is due; None while one is in progress (or none failed).
+        self.next_ms: int | None = None
+        self.future = OpFuture(loop=run.loop)
+        self.future.op = self
+        self.task: asyncio.Future[Any] | None = None
+        self.over = False
+
+    def start(self) -> None:
+        """Begin an attempt as soon as that may be; a retry that isn't due yet goes on waiting."""
+        if self.next_ms is not None:
+            return
+        self.run.working += 1
+        self.begin()
+
+    def begin(self) -> None:
+        raise AssertionError("each kind begins in its own way")
+
+    def take_result(self, outcome: StepDone) -> object:
+        raise AssertionError("each kind decodes in its own way")
+
+    def abandon(self) -> None:
+        """Stop what is in progress; nothing of it is recorded any more."""
+        self.over = True
+        task, self.task = self.task, None
+        if task is not None and not task.done():
+            task.cancel()
+            self.run.working -= 1
+
+    def where(self) -> str:
+        """For messages: run, step and attempt."""
+        use = "" if self.nth == 1 else f" (use {self.nth})"
+        return f"{self.run.activation.ref}, step {self.name}{use}, attempt {self.attempts + 1}"
+
+
+class StepOp(Op):
+    """A step: a function outside the journal, at least once until its outcome is recorded, never after."""
+
+    __slots__ = ("_timer", "args", "function", "plan", "replies", "result", "retry", "scope", "thread", "timeout_seconds")
+
+    def __init__(
+        self,
+        run: LiveRun,
+        name: str,
+        nth: int,
+        function: Callable[..., object],
+        plan: StepPlan,
+        args: tuple[object, ...],
+        retry: Retry,
+        thread: bool,
+    ) -> None:
+        super().__init__(run, name, nth)
+        self.function = function
+        self.plan = plan
+        self.args = args
+        self.retry = retry
+        self.thread = thread
+        self.timeout_seconds: float | None = None
+        self.scope: StepScope | None = None
+        # Rows of the calls that its attempts made, with the replies: see StepScope.
+        self.replies: dict[bytes, tuple[bytes, int]] | None = None
+        self.result: object = None
+        self._timer: Any = None
+
+    def begin(self) -> None:
+        """Wait at the gate, then run the body."""
+        store = self.run.engine.system.store
+        dep = self.run.activation.dep
+        if dep <= store.group_commit.durable and not store.group_commit.has_failed:
+            self._run_body(None)
+        else:
+            store.on_durable(dep, self._run_body)
+
+    def _run_body(self, failure: StorageFailed | None) -> None:
+        if failure is not None or self.over or self.run.dropped:
+            return  # the run was dropped with the commit, or gave the step up
+        run = self.run
+        system = run.engine.system
+        scope = self.scope = StepScope(self)
+        failed: Exception | None = None
+        result: object = None
+        token = CALLER.set(scope)
+        attempt_token = ATTEMPT.set(scope)
+        try:
+            args = self.plan.copy_arguments(self.args, self.where()) if self.args else ()
+            if self.plan.is_async:
+                body: Any = self.function(*args)
+                task = self.task = system.loop.create_task(body)
+                task.add_done_callback(functools.partial(self._body_done, scope))
+            elif self.thread:
+                self.task = system.loop.run_in_executor(None, functools.partial(self.function, *args))
+                self.task.add_done_callback(functools.partial(self._body_done, scope))
+            else:
+                result = self.function(*args)
+        except Exception as error:
+            failed = error
+        finally:
+            ATTEMPT.reset(attempt_token)
+            CALLER.reset(token)
+        if failed is not None:
+            self._failed(scope, failed)
+        elif self.task is None:
+            self._succeeded(scope, result)
+        elif self.timeout_seconds is not None:
+            self._timer = system.clock.call_later(self.timeout_seconds, functools.partial(self._timed_out, scope))
+
+    def _body_done(self, scope: StepScope, task: asyncio.Future[Any]) -> None:
+        if scope is not self.scope or self.over or self.run.dropped:
+            if not task.cancelled():
+                task.exception()  # a late outcome changes nothing
+            return
+        if task.cancelled():
+            self._failed(scope, asyncio.CancelledError("the step's task was cancelled"))
+            return
+        error = task.exception()
+        if error is None:
+            self._succeeded(scope, task.result())
+        else:
+            self._failed(scope, error)
+
+    def _timed_out(self, scope: StepScope) -> None:
+        if scope is self.scope and not self.over and not self.run.dropped:
+            task = self.task
+            self._failed(scope, TimeoutError(f"the attempt took longer than {self.timeout_seconds:g} s"))
+            if task is not None:
+                task.cancel()
+
+    def _attempt_over(self, scope: StepScope) -> None:
+        scope.over = True
+        self.scope = None
+        self.task = None
+        self.run.working -= 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _succeeded(self, scope: StepScope, result: object) -> None:
+        try:
+            encoded, self.result = self.plan.encode_result(result, self.where())
+        except Fatal as error:
+            self._failed(scope, error)
+            return
+        self._attempt_over(scope)
+        run = self.run
+        outcome = StepDone(run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encoded))
+        self._record(outcome)
+
+    def _failed(self, scope: StepScope, error: BaseException) -> None:
+        where = self.where()
+        self._attempt_over(scope)
+        run = self.run
+        if isinstance(error, StorageFailed) and run.failed_commit() is not None:
+            return  # the run itself is undone and begins anew from the disk
+        self.attempts += 1
+        now_ms = run.now_ms()
+        final = isinstance(error, Fatal) or self.attempts > self.retry.limit
+        if final:
+            _log.warning("%s failed for good: %s", where, error, extra=run.engine.log_fields(run, self))
+            self._record(StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)))
+            return
+        seconds = self.retry.wait_seconds(self.attempts, run.engine.system.random)
+        self.next_ms = now_ms + round(seconds * 1000)
+        _log.info("%s failed, next in %.3f s: %s", where, seconds, error, extra=run.engine.log_fields(run, self))
+        run.engine.attempt_failed(
+            run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record_error(error), self.next_ms)
+        )
+
+    def _record(self, outcome: Outcome) -> None:
+        writes: Writes = {}
+        replies = self.replies
+        if replies is None and self.run.replies:
+            replies = self.run.engine.take_replies(self.run, StepScope(self).step_prefix())
+        if replies:
+            writes.update(dict.fromkeys(replies))
+        self.run.engine.record_outcome(self.run, outcome, writes)
+
+    def take_result(self, outcome: StepDone) -> object:
+        """The result to deliver: what the codec made of it, live and on replay."""
+        if self.run.replaying:
+            return self.plan.decode_result(outcome.value)
+        return self.result
+
+    def abandon(self) -> None:
+        """See `Op.abandon`."""
+        if self.scope is not None:
+            self.scope.over = True
+            self.scope = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().abandon()
+
+
+class CallOp(Op):
+    """An actor call of run() itself: its reply is recorded in the very commit of its effect, so it happens exactly once."""
+
+    __slots__ = ("args", "committed", "kwargs", "plan", "ref", "reply", "rests_on")
+
+    def __init__(
+        self, run: LiveRun, name: str, nth: int, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
+        super().__init__(run, name, nth)
+        self.ref = ref
+        self.plan = plan
+        self.args = args
+        self.kwargs = kwargs
+        self.reply: object = None
+        self.committed = False
+        # The newest commit that a shared method's reply rests on.
+        self.rests_on = 0
+
+    def begin(self) -> None:
+        """Make the call in a task of its own; nothing waits for the disk, both lie in one log."""
+        token = CALLER.set(None)
+        try:
+            self.task = self.run.engine.system.loop.create_task(self._call())
+        finally:
+            CALLER.reset(token)
+        self.task.add_done_callback(self._done)
+
+    async def _call(self) -> BaseException | None:
+        dep, reply, error = await run_turn(
+            self.ref, self.plan, self.args, self.kwargs, None, None if self.plan.shared else self._attach
+        )
+        if self.plan.shared and error is None:
+            # Commits are ordered, so the record that is staged next can't be durable before what the reply rests on.
+            self.reply, self.rests_on = reply, dep
+        return error
+
+    def _attach(self, turn: Turn, reply: object) -> None:
+        """Just before the callee's turn ends: the run's record joins its commit."""
+        run = self.run
+        if self.over or run.dropped:
+            raise StepOver(f"{self.where()}: the run gave the call up")
+        self.reply = reply
+        outcome = StepDone(run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_unchecked(reply)))
+        writes = turn.root.writes
+        run.add_record(outcome, writes)
+        if not run.activation.stored:
+            raise AssertionError("a run is stored before it calls anybody")
+
+        def committed(number: int) -> None:
+            self.committed = True
+            run.activation.dep = max(run.activation.dep, number)
+            if not run.dropped:
+                self._over()
+                run.arrived_later(outcome)
+
+        if turn.root.after_commit is None:
+            turn.root.after_commit = []
+        turn.root.after_commit.append(committed)
+
+    def _over(self) -> None:
+        self.task = None
+        self.run.working -= 1
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        run = self.run
+        if self.committed or self.over or run.dropped:
+            if not task.cancelled():
+                task.exception()
+            return
+        error: BaseException | None = (
+            asyncio.CancelledError("the call's task was cancelled") if task.cancelled() else task.exception() or task.result()
+        )
+        if error is None:
+            error = run.engine.system.store.group_commit.failure(self.rests_on)
+        self._over()
+        self.attempts += 1
+        now_ms = run.now_ms()
+        if error is None:
+            value = msgspec.Raw(encode_unchecked(self.reply))
+            run.engine.record_outcome(run, StepDone(now_ms, self.name, self.nth, self.attempts, value), {})
+        elif isinstance(error, (Overloaded, StorageError)) and self.attempts <= run.type.retry.limit:
+            if isinstance(error, StorageFailed) and run.failed_commit() is not None:
+                return
+            # The actor didn't answer; its own errors are answers and are not tried again.
+            seconds = run.type.retry.wait_seconds(self.attempts, run.engine.system.random)
+            self.next_ms = now_ms + round(seconds * 1000)
+            run.engine.attempt_failed(
+                run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record_error(error), self.next_ms)
+            )
+        else:
+            run.engine.record_outcome(run, StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)), {})
+
+    def take_result(self, outcome: StepDone) -> object:
+        """See `StepOp.take_result`."""
+        return self.plan.decode_result(bytes(outcome.value)) if self.run.replaying else self.reply
+
+
+class RunScope:
+    """The caller in `run()`: an actor call becomes an op of the run."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: LiveRun) -> None:
+        self.run = run
+
+    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        return await self.run.request_call(ref, plan, args, kwargs)
+
+
+class StepScope:
+    """The caller in a step's body: an actor call takes effect exactly once, also over the step's retries (P6).
+
+    A call's id is the run, the step and the how-manyth call of that method with those arguments.  The callee's commit keeps the reply
+    under that id; a later attempt that makes the same call gets the reply; the commit of the step's outcome deletes it.
+    """
+
+    __slots__ = ("_uses", "op", "over")
+
+    def __init__(self, op: StepOp) -> None:
+        self.op = op
+        self.over = False
+        self._uses: dict[bytes, int] | None = None
+
+    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        op = self.op
+        system = op.run.engine.system
+        where = f"{ref}.{plan.name}"
+        args, kwargs = plan.check_arguments(args, kwargs, where)
+        if self.over:
+            raise StepOver(f"{op.where()}: the attempt is over, so {where} is not called")
+        if plan.shared:
+            dep, reply, error = await run_turn(ref, plan, args, kwargs, None, None)
+        else:
+            row = self._row(ref, plan, args, kwargs)
+            replies = op.replies
+            if replies is None:
+                replies = op.replies = op.run.engine.take_replies(op.run, self.step_prefix())
+            known = replies.get(row)
+            if known is not None:
+                await wait_gate(system, known[1])
+                return plan.decode_result(known[0])
+            encoded = b""
+
+            def attach(turn: Turn, reply: object) -> None:
+                nonlocal encoded
+                if self.over:
+                    raise StepOver(f"{op.where()}: the attempt is over, so {where} is undone")
+                encoded = turn.root.writes[row] = encode_unchecked(reply)
+
+            dep, reply, error = await run_turn(ref, plan, args, kwargs, None, attach)
+            if error is None:
+                replies[row] = (encoded, dep)
+        if dep > system.store.group_commit.durable or system.store.group_commit.has_failed:
+            await wait_gate(system, dep, error)
+        if error is not None:
+            raise error
+        return reply
+
+    def step_prefix(self) -> bytes:
+        """What the rows of this step's calls begin with."""
+        op = self.op
+        digest = blake2b(f"{op.name}\0{op.nth}".encode(), digest_size=_STEP_DIGEST_BYTES).digest()
+        return op.run.activation.prefix(layout.REPLY) + digest
+
+    def _row(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        identity = blake2b(digest_size=_CALL_DIGEST_BYTES)
+        identity.update(encode_unchecked((ref.directory_key, plan.name, args, sorted(kwargs.items()))))
+        digest = identity.digest()
+        if self._uses is None:
+            self._uses = {}
+        nth = self._uses[digest] = self._uses.get(digest, 0) + 1
+        return self.step_prefix() + digest + nth.to_bytes(4, "big")

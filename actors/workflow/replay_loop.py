@@ -1,0 +1,177 @@
+"""The event loop that `run()` lives in: no I/O, no clock of its own, only what the journal delivers.
+
+It runs whatever is ready until nothing is: then the run is at rest, exactly.  Its time stands still between deliveries and moves to
+the time of each record, so `time()`, `asyncio.sleep`, `asyncio.timeout` and everything built on them are the same on replay.
+A timer is a durable sleep.  What would reach outside raises at once.
+
+It is driven from callbacks of the outer loop, never from inside a task of it (newer Pythons don't nest running tasks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, Final, NoReturn, TypeVar
+
+from ..errors import ForeignAwait
+
+T = TypeVar("T")
+# Callbacks run between two deliveries; more means that `run()` spins without ever waiting for anything.
+MAX_CALLBACKS: Final = 1_000_000
+
+
+class ReplayHandle:
+    """A scheduled callback."""
+
+    __slots__ = ("args", "callback", "context", "done")
+
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
+        self.callback: Callable[..., object] | None = callback
+        self.args = args
+        self.context = context if context is not None else copy_context()
+        self.done = False
+
+    def cancel(self) -> None:
+        """Don't call it."""
+        self.callback = None
+        self.done = True
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.callback is None
+
+
+class ReplayTimer(ReplayHandle):
+    """A callback for a moment; its number is its identity in the journal."""
+
+    __slots__ = ("due_ms", "loop", "nth")
+
+    def __init__(
+        self, loop: ReplayLoop, nth: int, due_ms: int, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> None:
+        super().__init__(callback, args, context)
+        self.loop = loop
+        self.nth = nth
+        self.due_ms = due_ms
+
+    def when(self) -> float:
+        """When it is due, in the loop's time."""
+        return self.due_ms / 1000
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.loop.timers.pop(self.nth, None)
+
+
+class ReplayLoop(asyncio.AbstractEventLoop):
+    """One run's loop."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        # Timers that are set, by number; set, fired and cancelled ones are all that ever had a number up to `timer_count`.
+        self.timers: dict[int, ReplayTimer] = {}
+        self.timer_count = 0
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.closed = False
+        # What a callback raised that no task took.
+        self.mistake: BaseException | None = None
+        self._ready: deque[ReplayHandle] = deque()
+
+    # -- driven by the engine --------------------------------------------------------------------------------------
+
+    def run_until_rest(self) -> None:
+        """Run everything that is ready, and what becomes ready by that."""
+        outer = events._get_running_loop()
+        events._set_running_loop(self)
+        ready = self._ready
+        count = 0
+        try:
+            while ready:
+                handle = ready.popleft()
+                callback = handle.callback
+                if callback is not None:
+                    try:
+                        handle.context.run(callback, *handle.args)
+                    except Exception as mistake:  # of a callback, not of a task; it ends the run
+                        self.mistake = self.mistake or mistake
+                count += 1
+                if count > MAX_CALLBACKS:
+                    raise ForeignAwait(f"run() went round {MAX_CALLBACKS} times without waiting for a step, a sleep or a call")
+        finally:
+            events._set_running_loop(outer)
+
+    def fire(self, nth: int) -> bool:
+        """Make timer `nth` ready; False when it was cancelled or isn't set."""
+        timer = self.timers.pop(nth, None)
+        if timer is None:
+            return False
+        self._ready.append(timer)
+        return True
+
+    # -- what asyncio asks of a loop -------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Seconds since 1970 as of the last delivery."""
+        return self.now_ms / 1000
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        handle = ReplayHandle(callback, args, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        return self._set_timer(self.now_ms + max(0, round(delay * 1000)), callback, args, context)
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        return self._set_timer(max(self.now_ms, round(when * 1000)), callback, args, context)
+
+    def _set_timer(
+        self, due_ms: int, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> ReplayTimer:
+        self.timer_count += 1
+        timer = ReplayTimer(self, self.timer_count, due_ms, callback, args, context)
+        self.timers[timer.nth] = timer
+        return timer
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None, **options: Any
+    ) -> asyncio.Task[T]:
+        task = asyncio.Task(coro, loop=self, name=name or "task of a run", context=context)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if "never retrieved" in str(context.get("message")):
+            return  # a step that run() did not look at again; its failure is in the journal
+        if isinstance(error, BaseException) and self.mistake is None:
+            self.mistake = error
+
+
+def _refuse(name: str) -> Callable[..., NoReturn]:
+    def refused(self: ReplayLoop, *args: object, **kwargs: object) -> NoReturn:
+        raise ForeignAwait(f"run() used {name} of the event loop: I/O belongs in a step")
+
+    refused.__name__ = name
+    return refused
+
+
+for _name in dir(asyncio.AbstractEventLoop):
+    if not _name.startswith("_") and _name not in ReplayLoop.__dict__:
+        setattr(ReplayLoop, _name, _refuse(_name))

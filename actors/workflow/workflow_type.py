@@ -1,0 +1,106 @@
+"""What a runtime knows of a workflow class beyond an actor type: the types of its input and its result."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, get_type_hints
+
+import msgspec
+
+from ...runtime.actor_type import ActorType
+from ...runtime.codec import BAD_VALUE, ENCODER, reason
+from ...runtime.durations import to_seconds
+from ...runtime.errors import InvalidActor
+from ...runtime.fields import declared_hints
+from ...runtime.methods import MethodPlan
+from ..errors import InvalidInput
+from .retry import Retry
+from .workflow import Workflow
+
+MAX_INPUT_BYTES: Final = 8 << 20
+
+
+class WorkflowType(ActorType):
+    """One workflow type in one runtime."""
+
+    __slots__ = ("_decode_input", "_decode_output", "max_running", "retry", "step_timeout_seconds", "takes_input")
+
+    def __init__(self, actor_class: type[Workflow], number: int) -> None:
+        """Read the class; raises `InvalidActor` when it breaks a rule of workflows."""
+        own = [name for name in declared_hints(actor_class) if name != "head"]
+        if own:
+            raise InvalidActor(
+                f"{actor_class.__name__} declares the fields {', '.join(own)}; a workflow's state is its journal: keep values in "
+                f"local variables of run(), options without annotation"
+            )
+        run = inspect.getattr_static(actor_class, "run", None)
+        if not inspect.iscoroutinefunction(run):
+            raise InvalidActor(f"{actor_class.__name__} needs `async def run(self, input: ...) -> ...`")
+        super().__init__(actor_class, number)
+        where = f"{actor_class.__name__}.run"
+        parameters = list(inspect.signature(run).parameters.values())[1:]
+        required = [p for p in parameters if p.default is p.empty]
+        if len(required) > 1 or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:1]):
+            raise InvalidActor(f"{where} must take one input (or none); gather several values in a struct")
+        self.takes_input = bool(parameters)
+        try:
+            hints = get_type_hints(run, include_extras=True, localns=vars(actor_class))
+            self._decode_input: Callable[[bytes | msgspec.Raw], object] = msgspec.msgpack.Decoder(
+                hints.get(parameters[0].name, Any) if parameters else None
+            ).decode  # type: ignore[assignment]
+            self._decode_output: Callable[[bytes | msgspec.Raw], object] = msgspec.msgpack.Decoder(
+                hints.get("return", Any)
+            ).decode  # type: ignore[assignment]
+        except NameError as error:
+            raise InvalidActor(f"an annotation of {where} can't be resolved: {error}; define the type at module level") from error
+        except TypeError as error:
+            raise InvalidActor(f"the input or the result of {where} has a type that can't be stored: {error}") from error
+        if not isinstance(actor_class.retry, Retry):
+            raise InvalidActor(f"{actor_class.__name__}.retry must be a Retry; got {actor_class.retry!r}")
+        self.retry = actor_class.retry
+        timeout = actor_class.step_timeout
+        self.step_timeout_seconds = None if timeout is None else to_seconds(timeout, what="step_timeout")
+        self.max_running = actor_class.max_running
+
+    def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
+        """A run is driven by the engine; nothing of it is called from outside."""
+        return {}
+
+    def encode_input(self, value: object) -> bytes:
+        """The input as it is stored; raises `InvalidInput` when it doesn't match the annotation of `run()`."""
+        try:
+            encoded = ENCODER.encode(value)
+            self._decode_input(encoded)
+        except BAD_VALUE as error:
+            raise InvalidInput(f"the input of {self.name} doesn't match run(): {reason(error)}; got {_shorten(value)}") from error
+        if len(encoded) > MAX_INPUT_BYTES:
+            raise InvalidInput(f"the input of {self.name} takes {len(encoded)} bytes; at most {MAX_INPUT_BYTES} are allowed")
+        return encoded
+
+    def decode_input(self, encoded: bytes | msgspec.Raw) -> object:
+        """A stored input as its type."""
+        try:
+            return self._decode_input(encoded)
+        except BAD_VALUE as error:
+            raise InvalidInput(f"the stored input of {self.name} doesn't match run(): {reason(error)}") from error
+
+    def encode_output(self, value: object) -> bytes:
+        """The result as it is stored; raises `TypeError` when it doesn't match the annotation."""
+        try:
+            encoded = ENCODER.encode(value)
+            self._decode_output(encoded)
+        except BAD_VALUE as error:
+            raise TypeError(
+                f"{self.name}.run() returned {_shorten(value)}, which doesn't match its annotation: {reason(error)}"
+            ) from error
+        return encoded
+
+    def decode_output(self, encoded: bytes | msgspec.Raw) -> object:
+        """A stored result as its type."""
+        return self._decode_output(encoded)
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."
