@@ -74,7 +74,8 @@ CALLER: ContextVar[Turn | Caller | None] = ContextVar("holdfast_caller", default
 def turn_in_chain(turn: Turn | None, activation: Activation) -> Turn | None:
     """The turn of this chain that runs on `activation`, if there is one.
 
-    A task that outlived the turn that started it still has it in its chain; such a turn holds nothing any more.
+    A task that outlived the turn that started it still has it in its chain; such a turn holds nothing any
+    more.
     """
     while turn is not None:
         if turn.activation is activation and not turn.shared and not turn.over:

@@ -32,7 +32,7 @@ class Directory:
         self._system = system
         self._live: OrderedDict[bytes, Activation] = OrderedDict()
         self.touch_live = self._live.move_to_end
-        # What is loaded rests at least on this commit: an actor was dropped whose writes were not durable yet.
+        # What is loaded rests at least on this commit: an actor was dropped before its writes were durable.
         self.floor = 0
 
     def __len__(self) -> int:

@@ -46,8 +46,8 @@ class FieldPlan:
         for name, hint in hints.items():
             if name in _TAKEN:
                 raise InvalidActor(
-                    f"field {actor_type.__name__}.{name}: actors have a {name} of their own; choose another name for "
-                    f"the field (and write the class options name, version and indexes without an annotation)"
+                    f"field {actor_type.__name__}.{name}: actors have a {name} of their own; choose another "
+                    f"name for the field (and write the options name, version and indexes without annotation)"
                 )
             if not hasattr(actor_type, name):
                 raise InvalidActor(

@@ -163,6 +163,8 @@ def _scalar(hint: object) -> type:
 
 
 def _decoder(hint: object, what: str) -> Callable[[bytes], object]:
+    if hint is object:
+        hint = Any  # msgspec's word for it
     try:
         return msgspec.msgpack.Decoder(hint).decode
     except TypeError as error:

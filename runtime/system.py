@@ -274,6 +274,7 @@ class ActorSystem:
         self._types[actor_type] = kind
         self._types_by_name[name] = kind
         self._types_by_number[kind.number_bytes] = kind
+        self.scheduler.meet(kind)
         self._type_added(kind)
         return kind
 
@@ -281,7 +282,7 @@ class ActorSystem:
         """For the layer above: a type is used for the first time."""
 
     def load_known_types(self) -> None:
-        """Make the types of all stored names whose class is imported; the others are left until somebody asks for them."""
+        """Make the types of all stored names whose class is imported; the others wait until somebody asks."""
         for name in self.stored_types():
             try:
                 actor_class = find_actor_type(name)
@@ -380,7 +381,7 @@ class ActorSystem:
     def _behind_equal(self, ref: Ref, kind: ActorType, names: tuple[str, ...], size: int) -> bytes:
         """Where an actor stands among those of equal values: its further indexed values and its number.
 
-        The equal values themselves are the query's, since the actor's may have changed since the page was read.
+        The equal values themselves are the query's, since the actor's may have changed since that page.
         """
         found = self.reader.read(ref.directory_key)
         record = None if found is None else self.reader.read(layout.DATA + found + layout.FIELDS)
