@@ -19,7 +19,7 @@ import msgspec
 from ..runtime.actor import Actor
 from ..runtime.alarms import after_commit
 from ..runtime.codec import BAD_VALUE, decode_plain, encode_unchecked, reason
-from ..runtime.durations import Duration, to_seconds
+from ..runtime.durations import SentDuration, to_seconds
 from ..runtime.methods import shared
 from ..storage.errors import CallerError, InvalidValue, Overloaded
 
@@ -122,20 +122,20 @@ class Queue(Actor):
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    async def send(self, body: object, *, id: str | None = None, delay: Duration = 0) -> str:  # noqa: A002
+    async def send(self, body: object, *, id: str | None = None, delay: SentDuration = 0) -> str:  # noqa: A002
         """Put a message in; it is durable when this returns.  Returns its id (a new UUID by default).
 
         `delay` holds it back for so long, at most a day.  Raises `InvalidValue`, `InvalidDuration` or `Overloaded`.
         """
         return self._put([(body, id)], delay)[0]
 
-    async def send_batch(self, bodies: list[object], *, ids: list[str] | None = None, delay: Duration = 0) -> list[str]:
+    async def send_batch(self, bodies: list[object], *, ids: list[str] | None = None, delay: SentDuration = 0) -> list[str]:
         """Put several messages in, all or none.  Returns their ids."""
         if ids is not None and len(ids) != len(bodies):
             raise CallerError(f"queue {self.key}: {len(bodies)} bodies came with {len(ids)} ids")
         return self._put([(body, None if ids is None else ids[i]) for i, body in enumerate(bodies)], delay)
 
-    def _put(self, messages: list[tuple[object, str | None]], delay: Duration) -> list[str]:
+    def _put(self, messages: list[tuple[object, str | None]], delay: SentDuration) -> list[str]:
         seconds = to_seconds(delay, what="delay")
         if seconds > MAX_DELAY_SECONDS:
             raise InvalidValue(f"queue {self.key}: a message can be delayed by a day at most; got {delay!r}")

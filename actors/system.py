@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeVar, cast, overload
 
 from ..runtime.actor import Actor
@@ -15,16 +15,20 @@ from ..runtime.actor_type import ActorType
 from ..runtime.address import GivenKey, normal_key
 from ..runtime.chain import CALLER, Turn
 from ..runtime.clock import Clock
+from ..runtime.durations import Duration
 from ..runtime.limits import Limits
 from ..runtime.ref import Ref
 from ..runtime.system import SWITCH_INTERVAL_SECONDS, ActorSystem
 from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError
 from .correlation import current_correlation_id, new_correlation_id
+from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
+from .queue_consumer import Batch, BindingConsumer, Consumer, HandlerConsumer, QueueHub
 from .workflow.engine import Engine, StartOptions, check_run_id
 from .workflow.head import RunStatus
 from .workflow.ops import RunScope, StepScope
+from .workflow.retry import Retry
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
 
@@ -32,6 +36,7 @@ In_contra = TypeVar("In_contra", contravariant=True)
 Out_co = TypeVar("Out_co", covariant=True)
 In = TypeVar("In")
 Out = TypeVar("Out")
+Body = TypeVar("Body")
 OnConflict = Literal["join", "reject", "replace"]
 
 
@@ -81,6 +86,7 @@ class Runtime(ActorSystem):
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")
         self.engine = Engine(self, max_running=max_running)
+        self.queues = QueueHub(self)
 
     async def __aenter__(self) -> Runtime:
         await self.open()
@@ -222,6 +228,62 @@ class Runtime(ActorSystem):
             raise CallerError(f"{kind.name} is an actor, not a workflow; call it through get()")
         return kind
 
+    # -- queues ----------------------------------------------------------------------------------------------------
+
+    def consume(
+        self,
+        queue: GivenKey,
+        handler: Callable[[Batch[Body]], Awaitable[None]],
+        *,
+        body: type[Body] | None = None,
+        batch_size: int = 10,
+        max_wait: Duration = 5.0,
+        retry: Retry | None = None,
+        concurrency: int = 1,
+    ) -> Consumer:
+        """Give the messages of a queue to `handler`, in batches, until the runtime closes or the consumer is stopped.
+
+        body          type of the bodies; one that doesn't decode becomes a dead letter.  Plain values by default
+        batch_size, max_wait   a batch is delivered when it is full or so long after its first message
+        retry         how often and when a message comes again that was retried or whose handler raised; `Retry(3)` by default
+        concurrency   batches at the same time
+
+        When the handler returns, messages not settled are acknowledged; when it raises, they are retried.
+        """
+        ref = cast("Ref", self.get(Queue, queue))
+        consumer = HandlerConsumer(
+            self.queues, ref, handler, body_type=body, batch_size=batch_size, max_wait=max_wait, retry=retry or Retry(3),
+            concurrency=concurrency,
+        )  # fmt: skip
+        self.queues.add(consumer)
+        return consumer
+
+    def bind(
+        self,
+        queue: GivenKey,
+        workflow: type[TakesInput[In, Out]],
+        *,
+        id: Callable[[str, In], GivenKey] | None = None,  # noqa: A002
+        correlation_id: Callable[[str, In], str | None] | None = None,
+        batch_size: int = 100,
+        max_wait: Duration = 0,
+        retry: Retry | None = None,
+        max_in_flight: int = 1_000,
+    ) -> Consumer:
+        """Start a run of `workflow` for each message of a queue; removing the message and starting the run are one commit.
+
+        id              the run's id from the message's id and body; the message's id by default.  A used id joins that run
+        correlation_id  likewise; a new one by default
+        max_in_flight   runs of the workflow at work; further messages wait in the queue
+        """
+        ref = cast("Ref", self.get(Queue, queue))
+        consumer = BindingConsumer(
+            self.queues, ref, self.workflow_type(workflow), run_id=id, correlation_id=correlation_id, batch_size=batch_size,
+            max_wait=max_wait, retry=retry or Retry(3), max_in_flight=max_in_flight,
+        )  # fmt: skip
+        self.queues.add(consumer)
+        return consumer
+
     # -- wiring ----------------------------------------------------------------------------------------------------
 
     def _make_type(self, actor_type: type[Actor], number: int) -> ActorType:
@@ -235,6 +297,15 @@ class Runtime(ActorSystem):
 
     def _lost(self, activations: list[Any]) -> None:
         self.engine.lost(activations)
+        self.queues.lost()
+
+    async def close(self) -> None:
+        """Stop consumers and runs, let turns end, make everything durable, give the folder back.
+
+        Steps in progress are cancelled; they run again when the folder is opened.
+        """
+        await self.queues.stop()
+        await super().close()
 
     def _stop_parts(self) -> None:
         super()._stop_parts()

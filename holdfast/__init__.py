@@ -4,6 +4,7 @@ Everything a user needs is imported from here; the folders behind it are the lib
 """
 
 from holdfast.actors.counter import Counter
+from holdfast.actors.durable_queue import Queue
 from holdfast.actors.errors import Fatal, StepError
 from holdfast.actors.system import Runtime
 from holdfast.actors.workflow.retry import Retry
@@ -24,6 +25,7 @@ __all__ = [
     "HoldfastError",
     "Limits",
     "Overloaded",
+    "Queue",
     "Retry",
     "Runtime",
     "StepError",

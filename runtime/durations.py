@@ -10,6 +10,8 @@ from typing import Final, TypeAlias
 from ..storage.errors import CallerError
 
 Duration: TypeAlias = int | float | str | timedelta
+# As a parameter of an actor's method: a timedelta travels as ISO 8601 text ("P1DT30S"), which is read too.
+SentDuration: TypeAlias = int | float | str
 
 _UNIT_SECONDS: Final = {
     "ms": 0.001,
@@ -19,6 +21,7 @@ _UNIT_SECONDS: Final = {
     "d": 86400.0, "day": 86400.0, "days": 86400.0,
     "w": 604800.0, "week": 604800.0, "weeks": 604800.0,
 }  # fmt: skip
+_ISO: Final = re.compile(r"p(?:(\d+)d)?(?:t(\d+(?:\.\d+)?)s)?")
 _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 # About a thousand years: far beyond it a time in milliseconds would leave what a datetime can show.
 _MAX_SECONDS: Final = 31_536_000_000.0
@@ -69,6 +72,8 @@ def _parse(text: object, what: str) -> float:
     if not isinstance(text, str):
         raise InvalidDuration(f"{what} must be seconds, a timedelta or a text like '10s'; got {text!r}")
     lowered = text.strip().lower()
+    if lowered.startswith("p") and (iso := _ISO.fullmatch(lowered)) is not None:
+        return int(iso[1] or 0) * 86400.0 + float(iso[2] or 0)
     while position < len(lowered):
         match = _PART.match(lowered, position)
         if match is None or match[2] not in _UNIT_SECONDS:

@@ -92,7 +92,8 @@ class Engine:
         self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self._stopped = False
-        self._watchers: list[Callable[[LiveRun, RunStatus], None]] = []
+        self._live: set[LiveRun] = set()
+        self._on_place_freed: dict[str, list[Callable[[], None]]] = {}
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -106,6 +107,8 @@ class Engine:
     def stop(self) -> None:
         """Begin nothing more; what is in progress is dropped and goes on when the folder is opened again."""
         self._stopped = True
+        for run in list(self._live):
+            run.drop()
         for waiters in self._waiters.values():
             for future in waiters:
                 if not future.done():
@@ -177,13 +180,25 @@ class Engine:
         if not place:
             self.system.directory.drop(activation)
             return
-        run = LiveRun(self, activation, Fold([(0, started)], str(activation.ref)))
-        activation.pins += 1
+        run = self._make_live(activation, Fold([(0, started)], ""))
         run.has_slot = True
         self._beginning.append(activation.ref)
         if not self._begin_scheduled:
             self._begin_scheduled = True
             self.system.loop.call_soon(self._begin_all)
+
+    def _make_live(self, activation: Activation, fold: Fold) -> LiveRun:
+        run = LiveRun(self, activation, fold)
+        self._live.add(run)
+        activation.pins += 1
+        return run
+
+    def _unmake_live(self, run: LiveRun) -> None:
+        """A run leaves memory (its activation may stay): its place is free, its pin is gone."""
+        self._live.discard(run)
+        self._release(run)
+        run.drop()
+        run.activation.pins -= 1
 
     def _not_started(self, activation: Activation, kind: WorkflowType, place: bool) -> None:
         activation.pins -= 1
@@ -214,9 +229,7 @@ class Engine:
         """Everything of a run that is replaced, as deletes; its work in progress stops."""
         run = live_run(activation)
         if run is not None:
-            self._release(run)
-            activation.pins -= 1
-            run.drop()
+            self._unmake_live(run)
         writes: Writes = {}
         for key, _ in self.system.store.scan_prefix(activation.prefix(b"")):
             if key != activation.fields_key:
@@ -229,17 +242,25 @@ class Engine:
     def _has_place(self, kind: WorkflowType) -> bool:
         if self.running >= self.max_running:
             return False
-        return kind.max_running is None or self._running_by_type.get(kind.name, 0) < kind.max_running
+        return kind.max_running is None or self.running_of(kind) < kind.max_running
+
+    def running_of(self, kind: WorkflowType) -> int:
+        """Runs of a type that hold a place."""
+        return self._running_by_type.get(kind.name, 0)
+
+    def on_place_freed(self, kind: WorkflowType, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever a run of a type gives its place back."""
+        self._on_place_freed.setdefault(kind.name, []).append(callback)
 
     def _take_place(self, kind: WorkflowType) -> None:
         self.running += 1
-        if kind.max_running is not None:
-            self._running_by_type[kind.name] = self._running_by_type.get(kind.name, 0) + 1
+        self._running_by_type[kind.name] = self._running_by_type.get(kind.name, 0) + 1
 
     def _free_place(self, kind: WorkflowType) -> None:
         self.running -= 1
-        if kind.max_running is not None:
-            self._running_by_type[kind.name] -= 1
+        self._running_by_type[kind.name] -= 1
+        for callback in self._on_place_freed.get(kind.name, ()):
+            callback()
         if self._to_resume or True in self._maybe_queued.values():
             self._fill_later()
 
@@ -324,8 +345,7 @@ class Engine:
             return None
         fold = self._fold(activation)
         kind = cast("WorkflowType", activation.type)
-        run = LiveRun(self, activation, fold)
-        activation.pins += 1
+        run = self._make_live(activation, fold)
         run.has_slot = True
         self._take_place(kind)
         for key, stored in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
@@ -407,8 +427,7 @@ class Engine:
         """Let a run at rest leave memory."""
         head = cast("Workflow", run.activation.instance).head
         if not run.dropped and not run.has_slot and head.status in ("waiting", "retrying"):
-            run.drop()
-            run.activation.pins -= 1
+            self._unmake_live(run)
             if run.activation.evictable():
                 self.system.directory.drop(run.activation)
 
@@ -464,9 +483,7 @@ class Engine:
             _log.error("the end of %s could not be recorded: %s", activation.ref, failure)
             self._let_go(run)
             return
-        self._release(run)
-        run.drop()
-        activation.pins -= 1
+        self._unmake_live(run)
         started_ms = cast("Workflow", activation.instance).head.created_ms
         fields = {"run_id": str(activation.ref), "correlation_id": run.correlation_id, "duration_ms": record.at_ms - started_ms}
         if error is not None:
@@ -502,9 +519,7 @@ class Engine:
         except StorageError as failure:
             _log.error("run %s: %s", activation.ref, failure)
         _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
-        self._release(run)
-        run.drop()
-        activation.pins -= 1
+        self._unmake_live(run)
         for future in self._waiters.pop(activation.ref.directory_key, ()):
             if not future.done():
                 future.set_exception(RunFailed(str(activation.ref), "stuck", error))
@@ -513,9 +528,7 @@ class Engine:
         """The store refuses what the run must write: drop it and try again later from the disk."""
         if run.dropped:
             return
-        self._release(run)
-        run.drop()
-        run.activation.pins -= 1
+        self._unmake_live(run)
         self.system.directory.drop(run.activation)
         self._again_later([run.activation.ref])
 
@@ -525,8 +538,7 @@ class Engine:
         for activation in activations:
             run = live_run(activation)
             if run is not None:
-                self._release(run)
-                run.drop()
+                self._unmake_live(run)
             if isinstance(activation.type, _workflow_type()):
                 refs.append(activation.ref)
         if refs:
@@ -619,9 +631,7 @@ class Engine:
         activation.stage_fields(writes)
         number = activation.commit(writes, reserve=True)
         if run is not None:
-            self._release(run)
-            run.drop()
-            activation.pins -= 1
+            self._unmake_live(run)
         self.system.store.on_durable(number, lambda failure: self._end_is_durable(activation, record, failure))
         return number
 
