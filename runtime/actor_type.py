@@ -44,7 +44,8 @@ class ActorType:
         blank = actor_class.__new__(actor_class)
         self.fields.set_defaults(blank)
         self.default_record = self.fields.encode(blank, self.name)
-        self.fields.check(self.default_record, f"the class {self.name}")
+        if self.fields.names:
+            self.fields.check(self.default_record, f"the class {self.name}")
 
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
         """The methods that may be called from outside."""
