@@ -63,8 +63,11 @@ class Environment:
             _prepare_folder(self.path)
             self._lock = OwnerLock(self.path)
         try:
-            if not read_only and not (self.path / DATA_NAME).exists():
-                _create(self.path)
+            if not read_only and not os.path.lexists(self.path / DATA_NAME):
+                try:
+                    _create(self.path)
+                except (OSError, lmdb.Error) as error:
+                    raise FolderRefused(f"no store can be made in {self.path}: {error}") from error
             if self._lock is not None:
                 self._lock.lock_data(self.path / DATA_NAME)
             self.lmdb = self._open()
