@@ -41,6 +41,8 @@ from .values import open_value
 
 # Enough to see what is wrong; a folder with a lost page may have millions.
 MAX_PROBLEMS: Final = 1000
+# A damaged number must not make us ask for that much memory; two bytes for each are 2 GiB.
+_MAX_ACTORS: Final = 1 << 30
 _decode_schema = msgspec.msgpack.Decoder(TableSchema).decode
 _decode_commit = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
 _BAD_ROW: Final = (msgspec.MsgspecError, CallerError, UnicodeDecodeError, RecursionError)
@@ -92,11 +94,15 @@ class _Check:
 
     def __init__(self, txn: lmdb.Transaction) -> None:
         self._txn = txn
-        self._commit: tuple[int, int, int] = (0, 1, 1)
+        # Numbers from these on were never given; None while the commit record doesn't tell.
+        self._next_actor: int | None = None
+        self._next_type: int | None = None
         self._types: set[bytes] = set()
         # The type number of each actor number; 0 for a number without an address.
         self._type_of = array("H")
         self._schemas: dict[bytes, TableSchema | None] = {}
+        # Tables without a schema that were told already.
+        self._told: set[bytes] = set()
 
     def problems(self) -> Iterator[Problem]:
         yield from self._check_meta()
@@ -145,7 +151,7 @@ class _Check:
         record = self._read(layout.META_COMMIT)
         if record is not None:
             try:
-                self._commit = _decode_commit(record)
+                _, self._next_actor, self._next_type = _decode_commit(record)
             except msgspec.MsgspecError as error:
                 yield Problem("meta", layout.META_COMMIT, f"the commit record doesn't decode: {error}")
         elif self._txn.get(layout.META_COMMIT) is None and self._txn.stat()["entries"] > 1:
@@ -193,7 +199,7 @@ class _Check:
             return
         if value in self._types:
             yield Problem("type", key, f"type {name!r} has number {value.hex()}, which another type has too")
-        elif int.from_bytes(value, "big") >= self._commit[2]:
+        elif self._next_type is not None and int.from_bytes(value, "big") >= self._next_type:
             yield Problem("type", key, f"type {name!r} has number {value.hex()}, which was never given")
         self._types.add(value)
 
@@ -207,13 +213,17 @@ class _Check:
         number, end = decode_number(value)
         if end != len(value):
             yield Problem("directory", key, "an address has a number that doesn't decode")
-        elif not 1 <= number < self._commit[1]:
-            yield Problem(
-                "directory", key, f"an address has the actor number {number}, which was never given"
-            )
         elif self._has_address(number):
             yield Problem("directory", key, f"two addresses have the actor number {number}")
+        elif number > _MAX_ACTORS:
+            yield Problem(
+                "directory", key, f"an address has the actor number {number}, which is out of all bounds"
+            )
         else:
+            if self._next_actor is not None and not 1 <= number < self._next_actor:
+                yield Problem(
+                    "directory", key, f"an address has the actor number {number}, which was never given"
+                )
             self._type_of.extend([0] * (number + 1 - len(self._type_of)))
             self._type_of[number] = int.from_bytes(type_number, "big")
 
@@ -239,7 +249,7 @@ class _Check:
             prefix = key[:end]
             schema = self._schema(self._type_of[number].to_bytes(2, "big") + name)
             if schema is None:
-                yield Problem("table", key, f"table {name.decode()!r} of actor {number} has no schema")
+                yield from self._no_schema(key, self._type_of[number].to_bytes(2, "big"), name)
                 return
             rows, index = prefix + layout.ROW + name + b"\x00", prefix + layout.ROW_INDEX + name + b"\x00"
             if kind == layout.ROW:
@@ -257,9 +267,7 @@ class _Check:
         name, at = _split_table(key, 3)
         schema = self._schema(key[1:3] + name)
         if schema is None:
-            yield Problem(
-                "table", key, f"shared table {name.decode()!r} of type number {key[1:3].hex()} has no schema"
-            )
+            yield from self._no_schema(key, key[1:3], name)
             return
         base = key[1:at]
         rows, index = layout.SHARED_ROW + base, layout.SHARED_INDEX + base
@@ -304,6 +312,13 @@ class _Check:
             yield Problem("index", key, f"an entry of index {names} has no row")
         elif key not in _entries(schema, value, row, index):
             yield Problem("index", key, f"an entry of index {names} has values that its row doesn't have")
+
+    def _no_schema(self, key: bytes, type_number: bytes, name: bytes) -> Iterator[Problem]:
+        if type_number + name not in self._told:
+            self._told.add(type_number + name)
+            yield Problem(
+                "table", key, f"table {name.decode()!r} of type number {type_number.hex()} has no schema"
+            )
 
     # -- what lies beside the actors -------------------------------------------------------------------------
 

@@ -130,7 +130,8 @@ class Store:
     ) -> list[tuple[bytes, bytes]]:
         """Pairs with start <= key < end in key order (or from the end), with everything staged so far.
 
-        `extra` is a write set that lies over all others: a turn's own.  `durable_only` leaves out what is staged.
+        `extra` is a write set that lies over all others: a turn's own.  `durable_only` leaves out what is
+        staged.
         """
         self.environment.check_usable()
         if limit is not None and limit <= 0:

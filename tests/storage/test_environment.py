@@ -198,7 +198,7 @@ def test_a_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
 def test_a_read_only_folder_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that can't be written to is refused as read-only; it still opens for reading."""
     if os.geteuid() == 0:  # root may write everywhere, so the system's answer is played
-        monkeypatch.setattr(environment_module.os, "access", lambda *_: False)
+        monkeypatch.setattr(os, "access", lambda *_: False)
     made.chmod(0o500)
     try:
         with pytest.raises(FolderRefused, match="is read-only; a runtime must be able to write there"):

@@ -180,6 +180,10 @@ async def test_a_mistake_in_on_failed_hides_no_failure() -> None:
     assert [type(error) for error in reported] == [ZeroDivisionError]
 
 
+def raise_key_error(error: StorageFailed | None) -> None:
+    raise KeyError(error)
+
+
 async def test_a_mistake_in_a_callback_stops_nobody() -> None:
     """The other callbacks of a commit run, and later commits go on, when one raises."""
     loop = asyncio.get_running_loop()
@@ -188,7 +192,7 @@ async def test_a_mistake_in_a_callback_stops_nobody() -> None:
     async with recorder() as made:
         number = made.group.stage({b"a": b""})
         heard: list[StorageFailed | None] = []
-        made.group.on_durable(number, lambda error: {}[error])  # type: ignore[call-overload]
+        made.group.on_durable(number, raise_key_error)
         made.group.on_durable(number, heard.append)
         made.log.answer(DURABLE, DURABLE)
         await made.group.wait_durable(number)
@@ -314,9 +318,11 @@ async def test_close_goes_on_after_a_failure() -> None:
         await turn_loop()
         staged: list[int] = []
         loop = asyncio.get_running_loop()
-        made.group._on_failed = lambda number, error: (
-            loop.call_soon(lambda: staged.append(made.group.stage({b"b": b""}))) and None
-        )
+
+        def stage_more(number: int, error: StorageFailed) -> None:
+            loop.call_soon(lambda: staged.append(made.group.stage({b"b": b""})))
+
+        made.group._on_failed = stage_more
         made.log.answer(FAILED, DURABLE)
         await closing
         assert made.group.durable == staged[0]

@@ -28,6 +28,8 @@ Model = dict[bytes, bytes]
 class StoreMachine(RuleBasedStateMachine):
     """`durable` is what the disk must have, `staged` what reads must show."""
 
+    gate: GatedLog
+
     @initialize()
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
@@ -106,7 +108,6 @@ class StoreMachine(RuleBasedStateMachine):
     def drop(self) -> None:
         """What waits when a store is abandoned is gone, and told so."""
         waiting = [self.loop.create_task(self.store.wait_durable(number)) for number in self.waiting]
-        self.loop.run_until_complete(asyncio.sleep(0)) if not waiting else None
         self.store.abandon(StorageClosed("dropped by the test"))
         for task in waiting:
             with pytest.raises((StorageFailed, StorageClosed)):
