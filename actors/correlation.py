@@ -7,11 +7,13 @@ The id lives in a context variable.  A run starts with the caller's id (or a new
 from __future__ import annotations
 
 import logging
-import uuid
+import random
 from contextvars import ContextVar
 
 from .workflow.ops import ATTEMPT
 
+# From the system's source once; a UUID for each run would ask it again and again.
+_random = random.Random()  # noqa: S311  # ids, not secrets
 CORRELATION_ID: ContextVar[str | None] = ContextVar("holdfast_correlation_id", default=None)
 
 
@@ -23,7 +25,7 @@ def current_correlation_id() -> str | None:
 
 def new_correlation_id() -> str:
     """A fresh id."""
-    return uuid.uuid4().hex
+    return f"{_random.getrandbits(128):032x}"
 
 
 class CorrelationFilter(logging.Filter):

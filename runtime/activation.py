@@ -159,9 +159,9 @@ class Activation:
         plan = self.type.fields
         encoded = self.encoded
         if plan.names:
-            fresh = plan.encode(self.instance, str(self.ref) if encoded is None else "")
+            fresh = plan.encode(self.instance, turn)
             if fresh != encoded and (encoded is not None or writes or not self._is_default(fresh)):
-                plan.check(fresh, str(turn))
+                plan.check(fresh, turn)
                 self._ensure_number()
                 writes[self.fields_key] = encoded = fresh
         self._view = None
@@ -202,7 +202,7 @@ class Activation:
 
         If that commit can't be staged, the activation must be dropped: it counts the fields as staged.
         """
-        fresh = self.type.fields.encode(self.instance, str(self.ref) if self.encoded is None else "")
+        fresh = self.type.fields.encode(self.instance, self.ref)
         if fresh == self.encoded:
             return
         self._ensure_number()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..storage.errors import StorageFailed
-from .chain import CALLER, Turn, block, find_cycle, turn_in_chain, unblock
+from .chain import CALLER, ENDED, Turn, block, find_cycle, turn_in_chain, unblock
 from .errors import DeadlockError, NotRunning, TurnOver
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: d
     else:
         return await caller.call(ref, plan, args, kwargs)
     if args or kwargs:
-        args, kwargs = plan.check_arguments(args, kwargs, f"{ref}.{plan.name}")
+        args, kwargs = plan.check_arguments(args, kwargs, ref)
     elif plan.required:
-        plan.check_arguments(args, kwargs, f"{ref}.{plan.name}")
+        plan.check_arguments(args, kwargs, ref)
     if turn is not None and turn.activation.system is ref.system:
         return await _call_within(ref, plan, args, kwargs, turn)
     # From outside, or from an actor of another runtime: that one has a log of its own, so its turn waits here
@@ -136,7 +136,7 @@ async def _run_turn(
     try:
         reply = await plan.function(activation.instance, *args, **kwargs)
         if reply is not None or plan.returns_value:
-            reply = plan.check_result(reply, str(turn))
+            reply = plan.check_result(reply, turn)
         if attach is not None:
             attach(turn, reply)
         activation.end_turn(turn)
@@ -152,6 +152,7 @@ async def _run_turn(
         raise
     finally:
         turn.over = True
+        turn.root = ENDED
         activation.turn = None
         if activation.mailbox:
             activation.hand_over()
@@ -180,7 +181,7 @@ async def _run_shared(
         try:
             reply = await plan.function(view, *args, **kwargs)
             activation.check_view(view, plan.name)
-            reply = plan.check_result(reply, str(turn))
+            reply = plan.check_result(reply, turn)
         except Exception as raised:
             error = raised
         if activation.system.failures != failures:
@@ -191,6 +192,7 @@ async def _run_shared(
         return max(turn.dep, activation.dep), reply, error
     finally:
         turn.over = True
+        turn.root = ENDED
         activation.running_shared -= 1
         CALLER.reset(token)
 
@@ -233,7 +235,7 @@ async def _join(
     root.active_joins += 1
     token = CALLER.set(turn)
     try:
-        reply = plan.check_result(await plan.function(activation.instance, *args, **kwargs), str(turn))
+        reply = plan.check_result(await plan.function(activation.instance, *args, **kwargs), turn)
         if root.over:
             raise TurnOver(f"{turn} joined {root}, which ended before it; await every call that a turn makes")
         if attach is not None:
@@ -254,6 +256,7 @@ async def _join(
         raise
     finally:
         turn.over = True
+        turn.root = ENDED
         root.active_joins -= 1
         CALLER.reset(token)
 

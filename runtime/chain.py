@@ -68,6 +68,11 @@ class Turn:
         return f"{self.activation.ref}.{self.method}"
 
 
+# Takes the place of an ended turn's root, which is most often itself: a ring that the collector would have to find.
+ENDED = Turn.__new__(Turn)
+ENDED.over = True
+ENDED.root = ENDED
+
 CALLER: ContextVar[Turn | Caller | None] = ContextVar("holdfast_caller", default=None)
 
 

@@ -80,7 +80,7 @@ class FieldPlan:
         for name, factory in self._defaults.items():
             setattr(instance, name, factory())
 
-    def encode(self, instance: object, where: str) -> bytes:
+    def encode(self, instance: object, where: object) -> bytes:
         """The record of `instance`; raises `InvalidResult` when a field can't be stored."""
         getter = self._getter
         if getter is None:
@@ -92,7 +92,7 @@ class FieldPlan:
         except AttributeError as error:
             raise InvalidResult(f"{where} deleted a declared field: {error}") from error
 
-    def check(self, record: bytes, where: str) -> None:
+    def check(self, record: bytes, where: object) -> None:
         """Raise `InvalidResult` when a record's values don't match the annotations."""
         try:
             self._decode(record)
@@ -169,6 +169,13 @@ def _class_version(actor_type: type) -> int:
 def _default_factory(default: object) -> Callable[[], object]:
     if isinstance(default, (int, str, bytes, float, type(None))):
         return lambda: default
+    if isinstance(default, msgspec.Struct) and default.__struct_config__.frozen:
+        try:
+            hash(default)  # frozen to the bottom, so it can be shared
+        except TypeError:
+            pass
+        else:
+            return lambda: default
     return lambda: copy.deepcopy(default)
 
 

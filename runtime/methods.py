@@ -84,7 +84,7 @@ class MethodPlan:
         self._decode_result = _decoder(result, f"the result of {where}")
 
     def check_arguments(
-        self, args: tuple[object, ...], kwargs: dict[str, object], where: str
+        self, args: tuple[object, ...], kwargs: dict[str, object], ref: object
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         """The arguments copied and checked; raises `InvalidArgument`."""
         if not kwargs and self._required_positional <= len(args) <= len(self._positional):
@@ -96,12 +96,12 @@ class MethodPlan:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise InvalidArgument(f"{where}{self._signature}: {error}") from None
+            raise InvalidArgument(f"{ref}.{self.name}{self._signature}: {error}") from None
         for name, value in bound.arguments.items():
-            bound.arguments[name] = self._copy(name, value, where)
+            bound.arguments[name] = self._copy(name, value, ref)
         return bound.args, bound.kwargs
 
-    def check_result(self, result: object, where: str) -> object:
+    def check_result(self, result: object, where: object) -> object:
         """The result copied and checked; raises `InvalidResult`."""
         if result.__class__ is self._result_scalar:
             return result
@@ -125,7 +125,7 @@ class MethodPlan:
         """A stored result as its type."""
         return self._decode_result(encoded)
 
-    def _copy(self, name: str, value: object, where: str) -> object:
+    def _copy(self, name: str, value: object, ref: object) -> object:
         scalar, decode = self._parameters[name]
         if value.__class__ is scalar:
             return value
@@ -133,7 +133,7 @@ class MethodPlan:
             return decode(ENCODER.encode(value))
         except BAD_VALUE as error:
             raise InvalidArgument(
-                f"{where}: argument {name!r}: {reason(error)}; got {_shorten(value)} of type "
+                f"{ref}.{self.name}: argument {name!r}: {reason(error)}; got {_shorten(value)} of type "
                 f"{type(value).__qualname__}"
             ) from None
 

@@ -501,6 +501,7 @@ class Engine:
         waiters = self._waiters.pop(activation.ref.directory_key, None)
         if not activation.gone and activation.evictable():
             self.system.directory.drop(activation)
+            activation.instance.__dict__.pop("_activation", None)
         self._again_seconds = _FIRST_AGAIN_SECONDS
         for future in waiters or ():
             if not future.done():

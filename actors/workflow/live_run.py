@@ -60,8 +60,8 @@ class LiveRun:
     """The working part of a run; dropped and made anew from the journal at will."""
 
     __slots__ = (
-        "_alarm_ms", "_delivering", "_inbox", "_journal", "_main", "_timer", "_unstarted", "_uses", "_waived", "activation",
-        "cancelled", "correlation_id", "dropped", "engine", "fold", "has_slot", "loop", "next_position", "pending", "random",
+        "_alarm_ms", "_delivering", "_inbox", "_journal", "_main", "_random", "_started_ms", "_timer", "_unstarted", "_uses", "_waived", "activation",
+        "cancelled", "correlation_id", "dropped", "engine", "fold", "has_slot", "loop", "next_position", "pending",
         "replies", "replaying", "type", "working",
     )  # fmt: skip
 
@@ -72,7 +72,8 @@ class LiveRun:
         self.fold: Fold | None = fold
         self.loop = ReplayLoop(fold.started.at_ms)
         self.correlation_id = fold.started.correlation_id
-        self.random = random.Random(f"{activation.ref}@{fold.started.at_ms}")  # noqa: S311  # replayable, not secret
+        self._random: random.Random | None = None
+        self._started_ms = fold.started.at_ms
         self.next_position = fold.next_position
         # What run() asked for and hasn't got, by name and use; ops that run() gave up are remembered as cancelled.
         self.pending: dict[tuple[str, int], Op] = {}
@@ -94,6 +95,15 @@ class LiveRun:
         self._timer: Any = None  # the clock's, while steps are in progress beside timers
         self._alarm_ms: int | None = None  # what the alarm on disk is set to
         activation.instance._live = self  # type: ignore[attr-defined]
+
+    @property
+    def random(self) -> random.Random:
+        """Chance that is the same on replay; made when it is first asked for."""
+        chance = self._random
+        if chance is None:
+            seed = f"{self.activation.ref}@{self._started_ms}"
+            chance = self._random = random.Random(seed)  # noqa: S311  # replayable, not secret
+        return chance
 
     # -- what run() asks for ---------------------------------------------------------------------------------------
 
@@ -127,7 +137,7 @@ class LiveRun:
         """run() calls an actor; that is a step by itself."""
         self._check_inside()
         name = f"{ref}.{plan.name}"
-        args, kwargs = plan.check_arguments(args, kwargs, name)
+        args, kwargs = plan.check_arguments(args, kwargs, ref)
         op = CallOp(self, name, self._use(name), ref, plan, args, kwargs)
         self._ask(op)
         return op.future
@@ -230,6 +240,7 @@ class LiveRun:
             op = self.pending.pop(key, None)
             if op is None:
                 return key in self.cancelled
+            op.future.op = None
             if outcome.__class__ is StepDone:
                 if not op.future.done():
                     op.future.set_result(op.take_result(outcome))  # type: ignore[arg-type]
@@ -382,13 +393,17 @@ class LiveRun:
             self._timer.cancel()
         for op in list(self.pending.values()):
             op.abandon()
+            op.future.op = None
         self.pending.clear()
+        self._unstarted.clear()
         self.loop.closed = True
         for task in (self._main, *self.loop.tasks):
             if task is not None and not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
         self.loop.tasks.clear()
+        # Take the rings of references apart, so that memory comes back without the collector.
         self._main = None
+        self.activation.instance.__dict__.pop("_live", None)
 
     def failed_commit(self) -> StorageFailed | None:
         """Why a commit that this run rests on failed, if one did."""

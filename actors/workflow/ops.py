@@ -45,13 +45,18 @@ _CALL_DIGEST_BYTES: Final = 16
 class OpFuture(asyncio.Future[Any]):
     """A future of run()'s loop that tells its op when run() gives it up."""
 
-    op: Op
+    __slots__ = ("op",)
+
+    # Until the outcome is delivered; taken away then, so that no ring of references is left.
+    op: Op | None
 
     def cancel(self, msg: object | None = None) -> bool:
         """Give the op up; False when it is done."""
         if not super().cancel(msg):
             return False
-        self.op.run.op_cancelled(self.op)
+        op, self.op = self.op, None
+        if op is not None:
+            op.run.op_cancelled(op)
         return True
 
 
@@ -94,7 +99,7 @@ class Op:
             task.cancel()
             self.run.working -= 1
 
-    def where(self) -> str:
+    def __str__(self) -> str:
         """For messages: run, step and attempt."""
         use = "" if self.nth == 1 else f" (use {self.nth})"
         return f"{self.run.activation.ref}, step {self.name}{use}, attempt {self.attempts + 1}"
@@ -103,7 +108,7 @@ class Op:
 class StepOp(Op):
     """A step: a function outside the journal, at least once until its outcome is recorded, never after."""
 
-    __slots__ = ("_timer", "args", "function", "plan", "replies", "result", "retry", "scope", "thread", "timeout_seconds")
+    __slots__ = ("_reply_prefix", "_timer", "args", "function", "plan", "replies", "result", "retry", "scope", "thread", "timeout_seconds")
 
     def __init__(
         self,
@@ -128,6 +133,7 @@ class StepOp(Op):
         self.replies: dict[bytes, tuple[bytes, int]] | None = None
         self.result: object = None
         self._timer: Any = None
+        self._reply_prefix: bytes | None = None
 
     def begin(self) -> None:
         """Wait at the gate, then run the body."""
@@ -149,7 +155,7 @@ class StepOp(Op):
         token = CALLER.set(scope)
         attempt_token = ATTEMPT.set(scope)
         try:
-            args = self.plan.copy_arguments(self.args, self.where()) if self.args else ()
+            args = self.plan.copy_arguments(self.args, self) if self.args else ()
             if self.plan.is_async:
                 body: Any = self.function(*args)
                 task = self.task = system.loop.create_task(body)
@@ -203,7 +209,7 @@ class StepOp(Op):
 
     def _succeeded(self, scope: StepScope, result: object) -> None:
         try:
-            encoded, self.result = self.plan.encode_result(result, self.where())
+            encoded, self.result = self.plan.encode_result(result, self)
         except Fatal as error:
             self._failed(scope, error)
             return
@@ -213,7 +219,7 @@ class StepOp(Op):
         self._record(outcome)
 
     def _failed(self, scope: StepScope, error: BaseException) -> None:
-        where = self.where()
+        where = str(self)
         self._attempt_over(scope)
         run = self.run
         if isinstance(error, StorageFailed) and run.failed_commit() is not None:
@@ -236,10 +242,18 @@ class StepOp(Op):
         writes: Writes = {}
         replies = self.replies
         if replies is None and self.run.replies:
-            replies = self.run.engine.take_replies(self.run, StepScope(self).step_prefix())
+            replies = self.run.engine.take_replies(self.run, self.reply_prefix())
         if replies:
             writes.update(dict.fromkeys(replies))
         self.run.engine.record_outcome(self.run, outcome, writes)
+
+    def reply_prefix(self) -> bytes:
+        """What the rows of this step's calls begin with."""
+        prefix = self._reply_prefix
+        if prefix is None:
+            digest = blake2b(f"{self.name}\0{self.nth}".encode(), digest_size=_STEP_DIGEST_BYTES).digest()
+            prefix = self._reply_prefix = self.run.activation.prefix(layout.REPLY) + digest
+        return prefix
 
     def take_result(self, outcome: StepDone) -> object:
         """The result to deliver: what the codec made of it, live and on replay."""
@@ -298,7 +312,7 @@ class CallOp(Op):
         """Just before the callee's turn ends: the run's record joins its commit."""
         run = self.run
         if self.over or run.dropped:
-            raise StepOver(f"{self.where()}: the run gave the call up")
+            raise StepOver(f"{self}: the run gave the call up")
         self.reply = reply
         outcome = StepDone(run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_unchecked(reply)))
         writes = turn.root.writes
@@ -384,17 +398,16 @@ class StepScope:
     async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         op = self.op
         system = op.run.engine.system
-        where = f"{ref}.{plan.name}"
-        args, kwargs = plan.check_arguments(args, kwargs, where)
+        args, kwargs = plan.check_arguments(args, kwargs, ref)
         if self.over:
-            raise StepOver(f"{op.where()}: the attempt is over, so {where} is not called")
+            raise StepOver(f"{op}: the attempt is over, so {ref}.{plan.name} is not called")
         if plan.shared:
             dep, reply, error = await run_turn(ref, plan, args, kwargs, None, None)
         else:
             row = self._row(ref, plan, args, kwargs)
             replies = op.replies
             if replies is None:
-                replies = op.replies = op.run.engine.take_replies(op.run, self.step_prefix())
+                replies = op.replies = op.run.engine.take_replies(op.run, op.reply_prefix())
             known = replies.get(row)
             if known is not None:
                 await wait_gate(system, known[1])
@@ -404,7 +417,7 @@ class StepScope:
             def attach(turn: Turn, reply: object) -> None:
                 nonlocal encoded
                 if self.over:
-                    raise StepOver(f"{op.where()}: the attempt is over, so {where} is undone")
+                    raise StepOver(f"{op}: the attempt is over, so {ref}.{plan.name} is undone")
                 encoded = turn.root.writes[row] = encode_unchecked(reply)
 
             dep, reply, error = await run_turn(ref, plan, args, kwargs, None, attach)
@@ -416,11 +429,6 @@ class StepScope:
             raise error
         return reply
 
-    def step_prefix(self) -> bytes:
-        """What the rows of this step's calls begin with."""
-        op = self.op
-        digest = blake2b(f"{op.name}\0{op.nth}".encode(), digest_size=_STEP_DIGEST_BYTES).digest()
-        return op.run.activation.prefix(layout.REPLY) + digest
 
     def _row(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
         identity = blake2b(digest_size=_CALL_DIGEST_BYTES)
@@ -429,4 +437,4 @@ class StepScope:
         if self._uses is None:
             self._uses = {}
         nth = self._uses[digest] = self._uses.get(digest, 0) + 1
-        return self.step_prefix() + digest + nth.to_bytes(4, "big")
+        return self.op.reply_prefix() + digest + nth.to_bytes(4, "big")

@@ -52,7 +52,7 @@ class StepPlan:
         except TypeError:
             self._decode = msgspec.msgpack.Decoder().decode
 
-    def copy_arguments(self, args: tuple[object, ...], where: str) -> tuple[object, ...]:
+    def copy_arguments(self, args: tuple[object, ...], where: object) -> tuple[object, ...]:
         """The arguments as the body gets them; raises `InvalidValue` when one doesn't match its annotation."""
         copiers = self._copiers
         copied: list[object] = []
@@ -67,7 +67,7 @@ class StepPlan:
                 raise InvalidValue(f"{where}: argument {position + 1}: {reason(error)}") from error
         return tuple(copied)
 
-    def encode_result(self, result: object, where: str) -> tuple[bytes, object]:
+    def encode_result(self, result: object, where: object) -> tuple[bytes, object]:
         """The stored form of a result, and the result as replay would return it; raises `Fatal` when it can't be stored."""
         try:
             encoded = ENCODER.encode(result)
