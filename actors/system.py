@@ -18,7 +18,7 @@ from ..runtime.clock import Clock
 from ..runtime.durations import Duration
 from ..runtime.limits import Limits
 from ..runtime.ref import Ref
-from ..runtime.system import SWITCH_INTERVAL_SECONDS, ActorSystem
+from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, ActorSystem
 from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError
 from .correlation import current_correlation_id, new_correlation_id
@@ -78,10 +78,12 @@ class Runtime(ActorSystem):
         min_free_bytes: int = 64 << 20,
         wrap_log: Callable[[CommitLog], CommitLog] | None = None,
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
+        gc_threshold: int | None = GC_THRESHOLD,
     ) -> None:
         super().__init__(
             path, deps=deps, types=types, clock=clock, seed=seed, limits=limits, quota_bytes=quota_bytes,
             min_free_bytes=min_free_bytes, wrap_log=wrap_log, switch_interval_seconds=switch_interval_seconds,
+            gc_threshold=gc_threshold,
         )  # fmt: skip
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")

@@ -32,6 +32,8 @@ class Directory:
         self._system = system
         self._live: OrderedDict[bytes, Activation] = OrderedDict()
         self.touch_live = self._live.move_to_end
+        # The refs of live actors whose key is a text, by class and key: what `ActorSystem.get` tries first.
+        self.refs_by_text: dict[tuple[type, object], Ref] = {}
         # What is loaded rests at least on this commit: an actor was dropped before its writes were durable.
         self.floor = 0
 
@@ -56,6 +58,8 @@ class Directory:
         activation = Activation(self._system, ref)
         self._live[ref.directory_key] = activation
         ref.activation = activation
+        if ref.key.__class__ is str:
+            self.refs_by_text[ref.type.actor_class, ref.key] = ref
         return activation
 
     def touch(self, activation: Activation) -> None:
@@ -93,6 +97,9 @@ class Directory:
     def _forget(self, activation: Activation) -> None:
         if self._live.get(activation.ref.directory_key) is activation:
             del self._live[activation.ref.directory_key]
+            ref = activation.ref
+            if ref.key.__class__ is str:
+                self.refs_by_text.pop((ref.type.actor_class, ref.key), None)
         activation.drop()
 
     def evict_idle(self, tick: int) -> None:

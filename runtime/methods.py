@@ -93,6 +93,8 @@ class MethodPlan:
                     break
             else:
                 return args, kwargs
+            names = zip(self._parameters, args, strict=False)
+            return tuple([self._copy(name, value, ref) for name, value in names]), kwargs
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -25,6 +25,7 @@ from ..storage.group_commit import Writes
 from ..storage.keys import Key, decode_key, decode_number, encode_index_values, encode_prefix, next_prefix
 from ..storage.store import Store
 from ..storage.table import Row, Table, index_value, table_schema
+from . import process_settings
 from .actor import Actor
 from .actor_storage import table_name_bytes
 from .actor_type import ActorType
@@ -41,7 +42,6 @@ from .reader import Reader
 from .ref import Ref
 from .registry import find_actor_type, type_name
 from .schemas import Schemas
-from .switch_interval import hold_switch_interval, release_switch_interval
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ A = TypeVar("A", bound=Actor)
 # The writer thread must get the interpreter between two turns of a busy loop: below the length of a turn, see
 # group_commit.py.
 SWITCH_INTERVAL_SECONDS = 50e-6
+# A thousand runs in flight are some 60 000 objects that the collector would go through again and again at Python's own
+# threshold of 700, for a third of the time a run takes, and find nothing: ended turns and runs leave no rings.
+GC_THRESHOLD = 50_000
 
 
 class ActorSystem:
@@ -70,6 +73,7 @@ class ActorSystem:
         min_free_bytes: int = 64 << 20,
         wrap_log: Callable[[CommitLog], CommitLog] | None = None,
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
+        gc_threshold: int | None = GC_THRESHOLD,
     ) -> None:
         """Nothing is touched before `async with` (or `open`).
 
@@ -82,6 +86,7 @@ class ActorSystem:
         wrap_log        puts another commit log before LMDB's
         switch_interval_seconds   `sys.setswitchinterval` while the runtime is open (process-wide, put back on
                         close); None leaves it alone
+        gc_threshold    new objects that start a run of the garbage collector, likewise; None leaves it alone
         """
         self.path = path
         self.deps = Deps(tuple(deps))
@@ -102,6 +107,7 @@ class ActorSystem:
         self._min_free_bytes = min_free_bytes
         self._wrap_log = wrap_log
         self._switch_interval_seconds = switch_interval_seconds
+        self._gc_threshold = gc_threshold
         self._types: dict[type, ActorType] = {}
         self._types_by_number: dict[bytes, ActorType] = {}
         self._types_by_name: dict[str, ActorType] = {}
@@ -141,7 +147,9 @@ class ActorSystem:
         self.reader = Reader(self.store)
         self._state = "open"
         if self._switch_interval_seconds is not None:
-            hold_switch_interval(self._switch_interval_seconds)
+            process_settings.switch_interval.hold(self._switch_interval_seconds)
+        if self._gc_threshold is not None:
+            process_settings.gc_threshold.hold(self._gc_threshold)
         try:
             self.schemas = Schemas(self.store)
             for actor_class in self._given_types:
@@ -214,7 +222,9 @@ class ActorSystem:
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._switch_interval_seconds is not None:
-            release_switch_interval(self._switch_interval_seconds)
+            process_settings.switch_interval.release(self._switch_interval_seconds)
+        if self._gc_threshold is not None:
+            process_settings.gc_threshold.release(self._gc_threshold)
 
     # -- actors ---------------------------------------------------------------------------------------------
 
@@ -223,6 +233,10 @@ class ActorSystem:
 
         Raises `InvalidKey`, `InvalidActor` (a rule of actor types is broken) or `UnknownActorType`.
         """
+        if key.__class__ is str:
+            known = self.directory.refs_by_text.get((actor_type, key))
+            if known is not None:
+                return cast("A", known)
         kind = self._types.get(actor_type)
         if kind is None:
             kind = self.type_of(actor_type)

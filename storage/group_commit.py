@@ -110,11 +110,8 @@ class GroupCommit:
         """
         if self._broken is not None:
             raise fresh(self._broken)
-        size = 0
-        for value in writes.values():
-            if value is not None:
-                size += len(value)
-        size += 64 * len(writes)  # the keys, roughly
+        # Values, and the keys roughly.
+        size = sum(map(len, filter(None, writes.values()))) + 64 * len(writes)
         if not size:
             return self.newest
         if bounded and self._staged_bytes + size > self._max_staged_bytes:

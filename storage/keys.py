@@ -152,6 +152,9 @@ def _int(value: int, what: str) -> bytes:
 
 
 def _index_part(value: IndexValue) -> bytes:
+    kind = type(value)
+    if kind is str or kind is int:
+        return _part(value, "index value")  # type: ignore[arg-type]
     if value is None:
         return b"\x01"
     if isinstance(value, bool):

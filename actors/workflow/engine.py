@@ -26,6 +26,7 @@ from ...storage.errors import StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ...storage.keys import decode_key, encode_index_values, next_prefix
 from ..errors import ErrorRecord, InvalidRunId, RunExists, RunFailed, record_error
+from .deadlines import Deadlines
 from .head import ENDED, RESUMED, RunHead, RunStatus
 from .journal import (
     AttemptFailed,
@@ -80,6 +81,7 @@ class Engine:
         self.system = system
         self.max_running = max_running
         self.running = 0
+        self.deadlines = Deadlines(system.clock)
         self._running_by_type: dict[str, int] = {}
         self._plans: dict[Any, StepPlan] = {}
         # Runs that were just started and whose run() begins in the next callback.
@@ -107,6 +109,7 @@ class Engine:
     def stop(self) -> None:
         """Begin nothing more; what is in progress is dropped and goes on when the folder is opened again."""
         self._stopped = True
+        self.deadlines.stop()
         for run in list(self._live):
             run.drop()
         for waiters in self._waiters.values():
@@ -365,14 +368,17 @@ class Engine:
     # -- what becomes of steps -------------------------------------------------------------------------------------
 
     def record_outcome(self, run: LiveRun, outcome: Outcome, writes: Writes) -> None:
-        """Record the outcome of a step and deliver it."""
+        """Record the outcome of a step and deliver it; if run() ends by that, the end is in the same commit."""
         try:
-            run.record(outcome, writes)
+            if run.can_deliver:
+                run.add_record(outcome, writes)
+                run.deliver_one(outcome, writes)
+            else:
+                run.record(outcome, writes)
+                run.arrived(outcome)
         except StorageError as error:
             _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
             self._let_go(run)
-            return
-        run.arrived(outcome)
 
     def attempt_failed(self, run: LiveRun, record: AttemptFailed) -> None:
         """Record a failed attempt; the next one waits on disk."""
@@ -469,10 +475,11 @@ class Engine:
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
-    def ended(self, run: LiveRun, status: RunStatus, record: Finished | Failed, value: bytes | BaseException) -> None:
-        """run() returned or raised: the last record, the head and the index in one commit."""
+    def ended(
+        self, run: LiveRun, status: RunStatus, record: Finished | Failed, raised: BaseException | None, writes: Writes
+    ) -> None:
+        """run() returned or raised: the last record, the head and the index, and what `writes` holds already, in one commit."""
         activation = run.activation
-        writes: Writes = {}
         error = record.error if isinstance(record, Failed) else None
         try:
             for row in run.replies:
@@ -485,14 +492,14 @@ class Engine:
             return
         self._unmake_live(run)
         started_ms = cast("Workflow", activation.instance).head.created_ms
-        fields = {"run_id": str(activation.ref), "correlation_id": run.correlation_id, "duration_ms": record.at_ms - started_ms}
-        if error is not None:
-            _log.error(
-                "run %s failed and is kept as a dead letter: %s", activation.ref, error, extra=fields,
-                exc_info=value if isinstance(value, BaseException) else None,
-            )  # fmt: skip
-        elif _log.isEnabledFor(logging.INFO):
-            _log.info("run %s is complete", activation.ref, extra=fields)
+        if error is not None or _log.isEnabledFor(logging.INFO):
+            fields = {
+                "run_id": str(activation.ref), "correlation_id": run.correlation_id, "duration_ms": record.at_ms - started_ms,
+            }  # fmt: skip
+            if error is not None:
+                _log.error("run %s failed and is kept as a dead letter: %s", activation.ref, error, extra=fields, exc_info=raised)
+            else:
+                _log.info("run %s is complete", activation.ref, extra=fields)
         self.system.store.on_durable(number, lambda failure: self._end_is_durable(activation, record, failure))
 
     def _end_is_durable(self, activation: Activation, record: Finished | Failed | Terminated, failure: StorageFailed | None) -> None:

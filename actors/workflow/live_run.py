@@ -153,7 +153,7 @@ class LiveRun:
 
     def _check_inside(self) -> None:
         scope = CALLER.get()
-        if not isinstance(scope, RunScope) or scope.run is not self or self.dropped:
+        if scope.__class__ is not RunScope or scope.run is not self or self.dropped:  # type: ignore[union-attr]
             raise CallerError(f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run")
 
     # -- replay ----------------------------------------------------------------------------------------------------
@@ -227,6 +227,29 @@ class LiveRun:
         if not self.dropped:
             self._after_delivery()
 
+    @property
+    def can_deliver(self) -> bool:
+        """Nothing recorded waits to be delivered before."""
+        return not (self._delivering or self._inbox or self.dropped)
+
+    def deliver_one(self, outcome: Outcome, writes: Writes) -> None:
+        """Deliver an outcome whose record is in `writes`, then stage these, with the end of the run if run() ended.
+
+        Nobody outside can see the delivery before the writes are staged, so this is recording first, in one commit less.
+        """
+        self._delivering = True
+        try:
+            self._deliver(outcome)
+        finally:
+            self._delivering = False
+        main = self._main
+        if main is not None and main.done():
+            self._end(main, writes)
+            return
+        self.activation.commit(writes, reserve=True)
+        if not self.dropped:
+            self._after_delivery()
+
     def _deliver(self, outcome: Outcome) -> bool:
         """Hand an outcome to the code that waits for it and run that to rest; False when nobody ever asked for it."""
         loop = self.loop
@@ -263,7 +286,7 @@ class LiveRun:
         main = self._main
         assert main is not None
         if main.done():
-            self._end(main)
+            self._end(main, {})
             return
         if self._unstarted:
             unstarted, self._unstarted = self._unstarted, []
@@ -353,7 +376,7 @@ class LiveRun:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def _end(self, main: asyncio.Task[object]) -> None:
+    def _end(self, main: asyncio.Task[object], writes: Writes) -> None:
         at_ms = self.now_ms()
         error: BaseException | None = None
         value = b""
@@ -369,7 +392,7 @@ class LiveRun:
                 except TypeError as mismatch:
                     error = mismatch
         if error is None:
-            self.engine.ended(self, "complete", Finished(at_ms, _raw(value)), value)
+            self.engine.ended(self, "complete", Finished(at_ms, msgspec.Raw(value)), None, writes)
             return
         step = _failed_step(error)
         if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
@@ -378,7 +401,7 @@ class LiveRun:
             error = foreign
         record = record_error(error)
         failed = Failed(at_ms, record, None if step is None else step.step, 0 if step is None else step.nth)
-        self.engine.ended(self, "failed", failed, error)
+        self.engine.ended(self, "failed", failed, error, writes)
 
     def stuck(self, error: ErrorRecord) -> None:
         """The run can't go on with this code; nothing of it is lost."""
@@ -419,8 +442,4 @@ def _failed_step(error: BaseException) -> StepError | None:
             if found is not None:
                 return found
     return None
-
-
-def _raw(encoded: bytes) -> Any:
-    return msgspec.Raw(encoded)
 
