@@ -146,71 +146,114 @@ DAMAGE: dict[str, tuple[str, int, Callable[[Put], None]]] = {
     "the row is gone": ("index", 2, lambda put: put(row_key(1, "x"), None)),
     "the row changed alone": ("index", 4, lambda put: put(row_key(1, "x"), ROW)),
     "an entry too many": ("index", 1, lambda put: put(entry_key(1, "pink", "x"), encode_key("x"))),
-    "an entry of no index": ("index", 1, lambda put: put(entry_key(1, "a", "x").replace(b"Item\x00\x00",
-    b"Item\x00\x07"), b"")),
-    "an entry that names another row": ("index", 1, lambda put: put(entry_key(1, "red", "x"),
-    encode_key("y"))),
+    "an entry of no index": (
+        "index",
+        1,
+        lambda put: put(entry_key(1, "a", "x").replace(b"Item\x00\x00", b"Item\x00\x07"), b""),
+    ),
+    "an entry that names another row": (
+        "index",
+        1,
+        lambda put: put(entry_key(1, "red", "x"), encode_key("y")),
+    ),
     "a shared row is gone": ("index", 2, lambda put: put(layout.SHARED_ROW + SHARED_X, None)),
     "a shared row without entries": (
-        "index", 2, lambda put: put(layout.SHARED_ROW + SHARED + encode_number(2) + encode_key("new"), ROW),
+        "index",
+        2,
+        lambda put: put(layout.SHARED_ROW + SHARED + encode_number(2) + encode_key("new"), ROW),
     ),
     "a shared entry is gone": (
-        "index", 1, lambda put: put(layout.SHARED_INDEX + SHARED + b"\x00" + RED + encode_number(1) +
-        encode_key("x"), None),
+        "index",
+        1,
+        lambda put: put(
+            layout.SHARED_INDEX + SHARED + b"\x00" + RED + encode_number(1) + encode_key("x"), None
+        ),
     ),
-    "a shared row of nobody": ("orphan", 3, lambda put: put(layout.SHARED_ROW + SHARED + encode_number(9) +
-    encode_key("x"), ROW)),
+    "a shared row of nobody": (
+        "orphan",
+        3,
+        lambda put: put(layout.SHARED_ROW + SHARED + encode_number(9) + encode_key("x"), ROW),
+    ),
     "a row that is none": ("value", 1, lambda put: put(row_key(1, "z"), b"\xc1")),
-    "a row without the indexed field": ("value", 1, lambda put: put(row_key(1, "z"),
-    msgspec.msgpack.encode({"id": "z"}))),
+    "a row without the indexed field": (
+        "value",
+        1,
+        lambda put: put(row_key(1, "z"), msgspec.msgpack.encode({"id": "z"})),
+    ),
     "a table without schema": ("table", 1, lambda put: put(layout.TABLE + TYPE_NUMBER + NAME, None)),
-    "a shared table without schema": ("table", 1, lambda put: put(layout.TABLE + TYPE_NUMBER + b"Shared",
-    None)),
+    "a shared table without schema": (
+        "table",
+        1,
+        lambda put: put(layout.TABLE + TYPE_NUMBER + b"Shared", None),
+    ),
     "a schema that is none": ("value", 2, lambda put: put(layout.TABLE + TYPE_NUMBER + NAME, b"\x93")),
     "an alarm without its place": ("alarm", 1, lambda put: put(layout.due_key(1000, 1, b"wake"), None)),
     "a place without its alarm": ("alarm", 1, lambda put: put(OWN + layout.ALARM + b"wake", None)),
     "an alarm at another time": (
-        "alarm", 2, lambda put: put(OWN + layout.ALARM + b"wake", msgspec.msgpack.encode([2000, 1000, None])),
+        "alarm",
+        2,
+        lambda put: put(OWN + layout.ALARM + b"wake", msgspec.msgpack.encode([2000, 1000, None])),
     ),
-    "a place that names another actor": ("alarm", 1, lambda put: put(layout.due_key(1000, 1, b"wake"),
-    TYPE_NUMBER + BOB)),
+    "a place that names another actor": (
+        "alarm",
+        1,
+        lambda put: put(layout.due_key(1000, 1, b"wake"), TYPE_NUMBER + BOB),
+    ),
     "an alarm that is none": ("key", 2, lambda put: put(OWN + layout.ALARM + b"wake", b"\x01")),
-    "a dead alarm of nobody": ("orphan", 1, lambda put: put(layout.DEAD_ALARM + encode_number(9) + b"x",
-    b"")),
+    "a dead alarm of nobody": (
+        "orphan",
+        1,
+        lambda put: put(layout.DEAD_ALARM + encode_number(9) + b"x", b""),
+    ),
     "two addresses of one number": ("directory", 1, lambda put: put(address("eve"), encode_number(1))),
     "a number that was never given": ("directory", 1, lambda put: put(address("eve"), encode_number(3))),
     "a number that goes on": ("directory", 1, lambda put: put(address("eve"), encode_number(2) + b"x")),
     "an address whose type has no name": (
-        "type", 1, nameless_type,
+        "type",
+        1,
+        nameless_type,
     ),
-    "an address that doesn't decode": ("key", 1, lambda put: put(layout.DIRECTORY + TYPE_NUMBER + b"\x99",
-    b"\x01\x01")),
+    "an address that doesn't decode": (
+        "key",
+        1,
+        lambda put: put(layout.DIRECTORY + TYPE_NUMBER + b"\x99", b"\x01\x01"),
+    ),
     "an address that is encoded in another way": (
-        "key", 1, lambda put: put(layout.DIRECTORY + TYPE_NUMBER + b"\x15\x00", b"\x01\x01"),
+        "key",
+        1,
+        lambda put: put(layout.DIRECTORY + TYPE_NUMBER + b"\x15\x00", b"\x01\x01"),
     ),
     "two types of one number": ("type", 1, lambda put: put(layout.TYPE + b"Other", TYPE_NUMBER)),
     "a type number that was never given": ("type", 1, lambda put: put(layout.TYPE + b"Other", b"\x00\x02")),
-    "data of nobody": ("orphan", 1, lambda put: [put(layout.data_prefix(7) + bytes((n,)), b"") for n in
-    range(1, 5)]),
+    "data of nobody": ("orphan", 1, data_of_nobody),
     "data of a number that is cut off": ("key", 1, lambda put: put(layout.DATA + b"\x08\x01", b"")),
-    "a storage key that doesn't decode": ("key", 1, lambda put: put(OWN + layout.STORAGE + b"\x30\x03a",
-    b"")),
+    "a storage key that doesn't decode": (
+        "key",
+        1,
+        lambda put: put(OWN + layout.STORAGE + b"\x30\x03a", b""),
+    ),
     "data of no kind": ("key", 1, lambda put: put(OWN + b"\x99", b"")),
     "fields with a longer key": ("key", 1, lambda put: put(OWN + layout.FIELDS + b"x", b"")),
     "a key of no kind": ("key", 1, lambda put: put(b"\x77what", b"")),
-    "an entry of expiry that names nothing": ("key", 1, lambda put: put(layout.EXPIRY + layout.time_bytes(1) +
-    b"x", b"")),
+    "an entry of expiry that names nothing": (
+        "key",
+        1,
+        lambda put: put(layout.EXPIRY + layout.time_bytes(1) + b"x", b""),
+    ),
     "a field index of nobody": (
-        "field index", 1, lambda put: put(layout.FIELD_INDEX + TYPE_NUMBER + b"\x00\x01\x01\x07",
-        encode_key("eve")),
+        "field index",
+        1,
+        lambda put: put(layout.FIELD_INDEX + TYPE_NUMBER + b"\x00\x01\x01\x07", encode_key("eve")),
     ),
     "a field index of another number": (
-        "field index", 1, lambda put: put(layout.FIELD_INDEX + TYPE_NUMBER + b"\x00\x01\x01\x07", BOB),
+        "field index",
+        1,
+        lambda put: put(layout.FIELD_INDEX + TYPE_NUMBER + b"\x00\x01\x01\x07", BOB),
     ),
     "no format stamp": ("meta", 1, lambda put: put(layout.META_FORMAT, msgspec.msgpack.encode(0))),
     "no commit record": ("meta", 1, lambda put: put(layout.META_COMMIT, None)),
     "a commit record that is none": ("meta", 1, lambda put: put(layout.META_COMMIT, b"\xc1")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DAMAGE)
