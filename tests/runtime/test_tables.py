@@ -252,7 +252,7 @@ async def test_query_by_pages(system: ActorSystem) -> None:
 
 
 async def test_pages_go_on_behind_an_actor_that_moved(system: ActorSystem) -> None:
-    """A worker that takes page after page and finishes what it took misses nothing and meets nothing twice."""
+    """A worker that finishes what it took, page after page, misses nothing and meets nothing twice."""
     for number in range(9):
         await system.get(Job, number).set("pending", number)
     found: list[object] = []
