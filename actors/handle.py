@@ -81,7 +81,8 @@ class Run(Generic[Out]):
         """
         engine = self._runtime.engine
         self._must_exist()
-        encoded = await engine.result(self._ref)
+        waiter = engine.result_waiter(self._ref)
+        encoded = await (engine.stored_result(self._ref) if waiter is None else waiter)
         return cast("Out", cast("WorkflowType", self._ref.type).decode_output(encoded))
 
     async def status(self) -> RunStatus:

@@ -214,8 +214,7 @@ class Activation:
     def claim_row(self, writes: Writes) -> None:
         """Add a new actor's row of the directory to a write set; for the layer above."""
         self._ensure_number()
-        assert self.number is not None
-        writes[self.ref.directory_key] = encode_number(self.number)
+        writes[self.ref.directory_key] = self.base[1:]
 
     def roll_back(self, turn: Turn) -> None:
         """Put the fields back to their last staged values and forget what the turn wrote."""
@@ -357,12 +356,9 @@ class Activation:
     # -- indexes over declared fields -----------------------------------------------------------------------
 
     def _current_index_keys(self) -> tuple[bytes, ...]:
-        assert self.number is not None
-        prefix = layout.FIELD_INDEX + self.type.number_bytes
-        suffix = encode_number(self.number)
         found: list[bytes] = []
-        for position, (names, getter) in enumerate(self.type.fields.indexes.items()):
-            entry = prefix + bytes((position,)) + encode_index_values(getter(self.instance)) + suffix
+        for prefix, (names, getter) in zip(self.type.index_prefixes, self.type.fields.indexes.items(), strict=True):
+            entry = prefix + encode_index_values(getter(self.instance)) + self.base[1:]
             if len(entry) > MAX_INDEX_ENTRY_BYTES:
                 # LMDB would refuse it, and with it the whole commit.
                 raise InvalidResult(

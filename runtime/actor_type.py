@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..storage import layout
 from .actor import Actor
 from .errors import InvalidActor
 from .fields import FieldPlan
@@ -17,7 +18,7 @@ class ActorType:
     """One actor type in one runtime."""
 
     __slots__ = (
-        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_alarm",
+        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_alarm", "index_prefixes",
         "has_on_evict", "methods", "name", "number", "number_bytes", "on_alarm", "ref_class",
     )  # fmt: skip
 
@@ -36,6 +37,9 @@ class ActorType:
         self.fields = FieldPlan(actor_class)
         self.methods = self.make_methods(actor_class)
         self.ref_class: type[Ref] = make_ref_class(self.name, self.methods)
+        self.index_prefixes = tuple(
+            layout.FIELD_INDEX + self.number_bytes + bytes((position,)) for position in range(len(self.fields.indexes))
+        )
         self.has_init = actor_class.__init__ is not object.__init__
         self.has_on_activate = actor_class.on_activate is not Actor.on_activate
         self.has_on_alarm = actor_class.on_alarm is not Actor.on_alarm

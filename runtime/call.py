@@ -51,8 +51,12 @@ async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: d
     # too.
     dep, reply, error = await run(ref, plan, args, kwargs, turn, None)
     commits = ref.system.store.group_commit
-    if dep > commits.durable or commits.has_failed:
-        await wait_gate(ref.system, dep, error)
+    try:  # the gate
+        waiter = commits.waiter(dep)
+        if waiter is not None:
+            await waiter
+    except StorageFailed as failure:
+        raise failure from error
     if error is not None:
         raise error
     return reply

@@ -37,7 +37,7 @@ class MethodPlan:
     """One callable method of an actor type."""
 
     __slots__ = (
-        "_decode_result", "_parameters", "_positional", "_required_positional", "_result_scalar",
+        "_decode_all", "_decode_result", "_parameters", "_positional", "_required_positional", "_result_scalar",
         "_signature", "function", "name", "required", "returns_value", "shared",
     )  # fmt: skip
 
@@ -78,6 +78,9 @@ class MethodPlan:
         self._required_positional = sum(parameter.default is parameter.empty for parameter in parameters)
         if keyword_only:
             self._required_positional = len(parameters) + 1
+        every = [hints.get(parameter.name, Any) for parameter in parameters]
+        every = [Any if hint is object else hint for hint in every]
+        self._decode_all = msgspec.msgpack.Decoder(tuple[tuple(every)] if every else tuple[()]).decode  # type: ignore[misc]
         result = hints.get("return", Any)
         self._result_scalar = _scalar(result)
         self.returns_value = self._result_scalar is not type(None)
@@ -102,6 +105,19 @@ class MethodPlan:
         for name, value in bound.arguments.items():
             bound.arguments[name] = self._copy(name, value, ref)
         return bound.args, bound.kwargs
+
+    def encode_arguments(
+        self, args: tuple[object, ...], kwargs: dict[str, object], ref: object
+    ) -> tuple[tuple[object, ...], dict[str, object], bytes]:
+        """The arguments copied and checked, and bytes that are the same for the same arguments."""
+        if not kwargs and len(args) == len(self._positional):
+            try:
+                encoded = ENCODER.encode(args)
+                return self._decode_all(encoded), kwargs, encoded  # type: ignore[return-value]
+            except BAD_VALUE:
+                pass  # the other way finds out which argument it is
+        args, kwargs = self.check_arguments(args, kwargs, ref)
+        return args, kwargs, ENCODER.encode((args, sorted(kwargs.items())))
 
     def check_result(self, result: object, where: object) -> object:
         """The result copied and checked; raises `InvalidResult`."""

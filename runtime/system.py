@@ -54,7 +54,7 @@ A = TypeVar("A", bound=Actor)
 SWITCH_INTERVAL_SECONDS = 50e-6
 # A thousand runs in flight are some 60 000 objects that the collector would go through again and again at Python's own
 # threshold of 700, for a third of the time a run takes, and find nothing: ended turns and runs leave no rings.
-GC_THRESHOLD = 50_000
+GC_THRESHOLD = 200_000
 
 
 class ActorSystem:

@@ -174,15 +174,21 @@ class GroupCommit:
 
     async def wait_durable(self, number: int) -> None:
         """Return once commit `number` is durable; raises `StorageFailed` if it failed."""
+        waiter = self.waiter(number)
+        if waiter is not None:
+            await waiter
+
+    def waiter(self, number: int) -> asyncio.Future[None] | None:
+        """What to await for commit `number`, for this caller alone; None when it is durable.  Raises if it failed."""
         if number <= self.durable and not self._failed:
-            return
+            return None
         batch = self._pending(number)
         if batch is None:
             self.raise_if_failed(number)
-            return
+            return None
         future = self._loop.create_future()
         batch.waiters.append(future)
-        await future
+        return future
 
     def on_durable(self, number: int, callback: DurableCallback) -> None:
         """Call `callback(None)` once commit `number` is durable, `callback(error)` if it fails, at once if

@@ -58,6 +58,8 @@ _log = logging.getLogger("holdfast.workflow")
 
 MAX_ID_CHARACTERS: Final = 200
 _ALARM_NAME: Final = b""
+_SETTLED: Final = ENDED | {"stuck"}
+_MANY_WAITERS: Final = 16
 _RECOVERY_PAGE: Final = 200
 # After a failed commit the runs it undid begin anew: not at once, since the disk may still refuse.
 _FIRST_AGAIN_SECONDS: Final = 0.5
@@ -95,7 +97,7 @@ class Engine:
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self._stopped = False
         self._live: set[LiveRun] = set()
-        self._on_place_freed: dict[str, list[Callable[[], None]]] = {}
+        self._on_place_freed: list[Callable[[], None]] = []
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -251,9 +253,10 @@ class Engine:
         """Runs of a type that hold a place."""
         return self._running_by_type.get(kind.name, 0)
 
-    def on_place_freed(self, kind: WorkflowType, callback: Callable[[], None]) -> None:
-        """Call `callback` whenever a run of a type gives its place back."""
-        self._on_place_freed.setdefault(kind.name, []).append(callback)
+    def on_place_freed(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` whenever a run gives its place back, until what is returned is called."""
+        self._on_place_freed.append(callback)
+        return lambda: self._on_place_freed.remove(callback)
 
     def _take_place(self, kind: WorkflowType) -> None:
         self.running += 1
@@ -262,7 +265,7 @@ class Engine:
     def _free_place(self, kind: WorkflowType) -> None:
         self.running -= 1
         self._running_by_type[kind.name] -= 1
-        for callback in self._on_place_freed.get(kind.name, ()):
+        for callback in self._on_place_freed:
             callback()
         if self._to_resume or True in self._maybe_queued.values():
             self._fill_later()
@@ -389,13 +392,6 @@ class Engine:
             self._let_go(run)
             return
         run.deliver_all()
-
-    def take_replies(self, run: LiveRun, step_prefix: bytes) -> dict[bytes, tuple[bytes, int]]:
-        """Replies that a step got before a crash, out of what was loaded with the run."""
-        found = {row: (reply, 0) for row, reply in run.replies.items() if row.startswith(step_prefix)}
-        for row in found:
-            del run.replies[row]
-        return found
 
     def step_plan(self, function: Callable[..., object]) -> StepPlan:
         """How a function is called as a step; bound methods share the plan of their function."""
@@ -584,27 +580,30 @@ class Engine:
 
     # -- from outside ----------------------------------------------------------------------------------------------
 
-    async def result(self, ref: Ref) -> bytes:
-        """The stored result once the run is complete; raises `RunFailed` when it failed, was terminated or is stuck."""
+    def result_waiter(self, ref: Ref) -> asyncio.Future[bytes] | None:
+        """A future of the stored result of a run that goes on; None when it has ended or is stuck."""
+        activation = ref.activation or self.system.directory.activate(ref)
+        status = activation.instance.head.status  # type: ignore[attr-defined]
+        if status in _SETTLED:
+            return None
+        future: asyncio.Future[bytes] = self.system.loop.create_future()
+        waiters = self._waiters.setdefault(ref.directory_key, [])
+        if len(waiters) > _MANY_WAITERS:
+            waiters[:] = [waiter for waiter in waiters if not waiter.done()]  # those who gave up
+        waiters.append(future)
+        return future
+
+    async def stored_result(self, ref: Ref) -> bytes:
+        """The stored result of a run that has ended; raises `RunFailed` when it failed, was terminated or is stuck."""
         activation = ref.activation or self.system.directory.activate(ref)
         head = cast("Workflow", activation.instance).head
-        if head.status in ENDED or head.status == "stuck":
-            await self.system.store.wait_durable(activation.dep)
-            if head.status == "stuck":
-                raise RunFailed(str(ref), "stuck", head.error)
-            record = self._fold(activation).ended
-            if isinstance(record, Finished):
-                return bytes(record.value)
-            raise _failure(ref, record)
-        future: asyncio.Future[bytes] = self.system.loop.create_future()
-        self._waiters.setdefault(ref.directory_key, []).append(future)
-        try:
-            return await future
-        finally:
-            if not future.done() or future.cancelled():
-                waiters = self._waiters.get(ref.directory_key)
-                if waiters is not None and future in waiters:
-                    waiters.remove(future)
+        await self.system.store.wait_durable(activation.dep)
+        if head.status == "stuck":
+            raise RunFailed(str(ref), "stuck", head.error)
+        record = self._fold(activation).ended
+        if isinstance(record, Finished):
+            return bytes(record.value)
+        raise _failure(ref, record)
 
     def redrive(self, ref: Ref, encoded_input: bytes | None) -> int:
         """Let a failed run go on at the failed step; returns the commit to wait for."""
@@ -685,6 +684,8 @@ def after_rollback(turn: Turn, callback: Callable[[], None]) -> None:
 
 def check_run_id(given: object) -> ActorKey:
     """The key of a run; raises `InvalidRunId`."""
+    if given.__class__ is str and given.isprintable() and 0 < len(given) <= MAX_ID_CHARACTERS and " " not in given:  # type: ignore
+        return given  # type: ignore[return-value]
     parts = given if isinstance(given, tuple) else (given,)
     for part in parts:
         text = str(part) if isinstance(part, (str, int)) and not isinstance(part, bool) else ""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ...runtime.call import run as run_turn
-from ...runtime.call import wait_gate
 from ...runtime.chain import CALLER, Turn
 from ...runtime.codec import encode_unchecked
 from ...storage import layout
@@ -251,10 +250,18 @@ class StepOp(Op):
         writes: Writes = {}
         replies = self.replies
         if replies is None and self.run.replies:
-            replies = self.run.engine.take_replies(self.run, self.reply_prefix())
+            replies = self.take_replies()
         if replies:
             writes.update(dict.fromkeys(replies))
         self.run.engine.record_outcome(self.run, outcome, writes)
+
+    def take_replies(self) -> dict[bytes, tuple[bytes, int]]:
+        """Replies that this step got before a crash, out of what was loaded with the run."""
+        loaded = self.run.replies
+        if not loaded:
+            return {}
+        prefix = self.reply_prefix()
+        return {row: (loaded.pop(row), 0) for row in list(loaded) if row.startswith(prefix)}
 
     def reply_prefix(self) -> bytes:
         """What the rows of this step's calls begin with."""
@@ -406,45 +413,55 @@ class StepScope:
 
     async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         op = self.op
-        system = op.run.engine.system
-        args, kwargs = plan.check_arguments(args, kwargs, ref)
         if self.over:
             raise StepOver(f"{op}: the attempt is over, so {ref}.{plan.name} is not called")
+        commits = op.run.engine.system.store.group_commit
         if plan.shared:
+            args, kwargs = plan.check_arguments(args, kwargs, ref)
             dep, reply, error = await run_turn(ref, plan, args, kwargs, None, None)
         else:
-            row = self._row(ref, plan, args, kwargs)
+            args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
+            row = self._row(ref.directory_key + plan.name.encode() + encoded)
             replies = op.replies
             if replies is None:
-                replies = op.replies = op.run.engine.take_replies(op.run, op.reply_prefix())
+                replies = op.replies = op.take_replies()
             known = replies.get(row)
             if known is not None:
-                await wait_gate(system, known[1])
+                await commits.wait_durable(known[1])
                 return plan.decode_result(known[0])
-            encoded = b""
-
-            def attach(turn: Turn, reply: object) -> None:
-                nonlocal encoded
-                if self.over:
-                    raise StepOver(f"{op}: the attempt is over, so {ref}.{plan.name} is undone")
-                encoded = turn.root.writes[row] = encode_unchecked(reply)
-
-            dep, reply, error = await run_turn(ref, plan, args, kwargs, None, attach)
+            kept = KeptReply(self, row)
+            dep, reply, error = await run_turn(ref, plan, args, kwargs, None, kept)
             if error is None:
-                replies[row] = (encoded, dep)
-        commits = system.store.group_commit
-        if dep > commits.durable or commits.has_failed:
-            await wait_gate(system, dep, error)
+                replies[row] = (kept.encoded, dep)
+        try:  # the gate
+            waiter = commits.waiter(dep)
+            if waiter is not None:
+                await waiter
+        except StorageFailed as failure:
+            raise failure from error
         if error is not None:
             raise error
         return reply
 
-
-    def _row(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
-        identity = blake2b(digest_size=_CALL_DIGEST_BYTES)
-        identity.update(encode_unchecked((ref.directory_key, plan.name, args, sorted(kwargs.items()))))
-        digest = identity.digest()
+    def _row(self, identity: bytes) -> bytes:
+        digest = blake2b(identity, digest_size=_CALL_DIGEST_BYTES).digest()
         if self._uses is None:
             self._uses = {}
         nth = self._uses[digest] = self._uses.get(digest, 0) + 1
         return self.op.reply_prefix() + digest + nth.to_bytes(4, "big")
+
+
+class KeptReply:
+    """Adds the reply to the callee's commit, just before its turn ends."""
+
+    __slots__ = ("_row", "_scope", "encoded")
+
+    def __init__(self, scope: StepScope, row: bytes) -> None:
+        self._scope = scope
+        self._row = row
+        self.encoded = b""
+
+    def __call__(self, turn: Turn, reply: object) -> None:
+        if self._scope.over:
+            raise StepOver(f"{self._scope.op}: the attempt is over, so {turn} is undone")
+        self.encoded = turn.root.writes[self._row] = encode_unchecked(reply)
