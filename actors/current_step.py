@@ -1,0 +1,32 @@
+"""`current_step()`: which step, of which run, in which attempt the running code belongs to."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .workflow.ops import ATTEMPT
+
+
+class StepInfo(msgspec.Struct, frozen=True):
+    """One attempt of a step, as its body sees it."""
+
+    workflow: str
+    run: str
+    """The run's id as text."""
+    name: str
+    nth: int
+    """The how-manyth use of the name in the run, from 1."""
+    attempt: int
+    """1 for the first attempt; a try that a crash cut off isn't counted."""
+    correlation_id: str
+
+
+def current_step() -> StepInfo | None:
+    """The step that calls this, also from functions that its body calls; None outside steps."""
+    scope = ATTEMPT.get()
+    if scope is None:
+        return None
+    op = scope.op
+    ref = op.run.activation.ref
+    run = "/".join([str(part) for part in ref.key]) if isinstance(ref.key, tuple) else str(ref.key)
+    return StepInfo(ref.type.name, run, op.name, op.nth, op.attempts + 1, op.run.correlation_id)
