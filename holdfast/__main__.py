@@ -1,12 +1,167 @@
-"""The command line, `holdfast` or `python -m holdfast`.  It has no commands yet."""
+"""The command line, `holdfast` or `python -m holdfast`: arguments in, text out, an exit code.
 
+What the commands do lives elsewhere; the modules are imported by the command that needs them.  `check`,
+`backup`, `runs` and `dead` but for `redrive` may be used beside the process that owns the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast, get_args
+
+from holdfast.actors.workflow.head import RunStatus
+from holdfast.actors.workflow.journal import Record
+from holdfast.storage.errors import HoldfastError
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code of the process."""
-    print("holdfast: no command is implemented yet", file=sys.stderr)
-    return 2
+    options = _parser().parse_args(arguments)
+    command = cast("Callable[[argparse.Namespace], int]", options.command)
+    try:
+        return command(options)
+    except HoldfastError as error:
+        print(f"holdfast: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    from holdfast.examples.events_pipeline.command import add_arguments
+
+    parser = argparse.ArgumentParser("holdfast", description="Durable actors and workflows in one folder.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="send events through a pipeline; killed, it goes on where it was")
+    add_arguments(demo)
+    demo.set_defaults(command=_demo)
+
+    check = commands.add_parser("check", help="is everything in a folder as it must be?  exit code 1 if not")
+    check.add_argument("folder", type=Path)
+    check.set_defaults(command=_check)
+
+    backup = commands.add_parser("backup", help="copy a folder, also one in use, to a new folder")
+    backup.add_argument("folder", type=Path)
+    backup.add_argument("destination", type=Path)
+    backup.set_defaults(command=_backup)
+
+    runs = commands.add_parser("runs", help="list the runs of workflows")
+    runs.add_argument("folder", type=Path)
+    runs.add_argument("--status", choices=get_args(RunStatus))
+    runs.set_defaults(command=_runs)
+
+    dead = commands.add_parser("dead", help="look at dead letters, and let them go on")
+    dead.add_argument("folder", type=Path)
+    verbs = dead.add_subparsers(required=True, metavar="list|show|redrive")
+    verbs.add_parser("list", help="failed runs and dead messages").set_defaults(command=_dead_list)
+    show = verbs.add_parser("show", help="a failed run: input, cause, history")
+    show.add_argument("id", help="Workflow/id, as listed")
+    show.set_defaults(command=_dead_show)
+    redrive = verbs.add_parser(
+        "redrive", help="let a failed run, or a dead message, go on; the folder must not be in use"
+    )
+    redrive.add_argument("id", help="Workflow/id or Queue/name/id, as listed")
+    redrive.add_argument(
+        "--import", dest="modules", action="append", default=[], metavar="MODULE",
+        help="module that defines the workflow; runs of its workflows go on meanwhile",
+    )  # fmt: skip
+    redrive.set_defaults(command=_dead_redrive)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from holdfast.examples.events_pipeline.command import run_command
+
+    return run_command(options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from holdfast.storage.check import check
+
+    problems = check(options.folder)
+    for problem in problems:
+        print(problem)
+    print(f"{options.folder}: {len(problems) or 'no'} problems")
+    return 1 if problems else 0
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from holdfast.storage.backup import backup_now
+    from holdfast.storage.environment import Environment
+
+    environment = Environment(options.folder, read_only=True)
+    try:
+        print(f"copied to {backup_now(environment, options.destination)}")
+    finally:
+        environment.close()
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from holdfast.actors.folder_view import FolderView
+
+    with FolderView(options.folder) as view:
+        for run in view.runs(options.status):
+            error = "" if run.error is None else f"  {run.error}"
+            print(f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.status:<10}  {run.workflow}/{run.id}{error}")
+    return 0
+
+
+def _dead_list(options: argparse.Namespace) -> int:
+    from holdfast.actors.dead_letters import list_dead_messages
+    from holdfast.actors.folder_view import FolderView
+    from holdfast.storage.errors import FolderInUse
+
+    with FolderView(options.folder) as view:
+        for letter in view.failed_runs():
+            print(f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.workflow}/{letter.id}  {letter.error}")
+    try:
+        for queue, message in asyncio.run(list_dead_messages(options.folder)):
+            print(f"{message.died_at:%Y-%m-%d %H:%M:%S}  Queue/{queue}/{message.id}  {message.error}")
+    except FolderInUse as error:
+        print(f"dead messages of queues are not listed: {error}", file=sys.stderr)
+    return 0
+
+
+def _dead_show(options: argparse.Namespace) -> int:
+    from holdfast.actors.folder_view import FolderView
+
+    with FolderView(options.folder) as view:
+        for letter in view.failed_runs():
+            if f"{letter.workflow}/{letter.id}" == options.id:
+                print(f"run             {letter.workflow}/{letter.id}")
+                print(f"correlation id  {letter.correlation_id}")
+                print(f"failed at       {letter.failed_at:%Y-%m-%d %H:%M:%S %Z}")
+                print(f"step            {letter.step or '-'}, attempts: {letter.attempts}")
+                print(f"error           {letter.error}")
+                print(f"input           {letter.input}")
+                for record in letter.history:
+                    print(f"    {_show(record)}")
+                return 0
+    print(f"holdfast: no failed run {options.id} in {options.folder}", file=sys.stderr)
+    return 1
+
+
+def _dead_redrive(options: argparse.Namespace) -> int:
+    from holdfast.actors.dead_letters import redrive
+
+    sys.path.insert(0, "")
+    for module in options.modules:
+        importlib.import_module(module)
+    print(asyncio.run(redrive(options.folder, options.id)))
+    return 0
+
+
+def _show(record: Record) -> str:
+    """A record of a history on one line, without results and traces."""
+    parts = [type(record).__name__]
+    parts += [str(getattr(record, name)) for name in ("name", "error") if hasattr(record, name)]
+    parts += [f"{name}={getattr(record, name)}" for name in ("attempt", "attempts") if hasattr(record, name)]
+    return "  ".join(parts)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,125 @@
+"""A look into a folder without its classes, also beside a living owner: runs and failed runs.
+
+For the command line: what is there is shown as it lies on disk.  It only reads what is durable, one snapshot
+for each question.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import TracebackType
+
+import lmdb
+import msgspec
+
+from ..storage import layout
+from ..storage.environment import Environment
+from ..storage.errors import Damaged
+from ..storage.keys import decode_key
+from ..storage.values import open_value
+from .handle import DeadLetter, RunInfo
+from .workflow.head import RunHead
+from .workflow.journal import (
+    Failed,
+    Record,
+    Started,
+    StepFailed,
+    decode_records,
+    journal_prefix,
+    position_key,
+)
+
+
+class _RunFields(msgspec.Struct):
+    head: RunHead
+
+
+_decode_fields = msgspec.msgpack.Decoder(_RunFields).decode
+
+
+class FolderView:
+    """A folder, opened for reading.  Use it in a `with` block."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises `FolderRefused`, `FormatRefused` or `Damaged`."""
+        self._environment = Environment(path, read_only=True)
+
+    def __enter__(self) -> FolderView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._environment.close()
+
+    def runs(self, status: str | None = None) -> list[RunInfo]:
+        """All runs, or those of a status, the oldest first."""
+        with self._environment.lmdb.begin() as txn:
+            found = [info for info, _ in _runs(txn) if status in (None, info.status)]
+        found.sort(key=lambda info: info.created_at)
+        return found
+
+    def failed_runs(self) -> list[DeadLetter]:
+        """Runs that failed, as dead letters, the oldest first."""
+        with self._environment.lmdb.begin() as txn:
+            found = [
+                _letter(info, _journal(txn, base)) for info, base in _runs(txn) if info.status == "failed"
+            ]
+        found.sort(key=lambda letter: letter.failed_at)
+        return found
+
+    def journals(self) -> dict[str, list[Record]]:
+        """All records of every run, by its address `Workflow/id`."""
+        with self._environment.lmdb.begin() as txn:
+            return {f"{info.workflow}/{info.id}": _journal(txn, base) for info, base in _runs(txn)}
+
+
+def _runs(txn: lmdb.Transaction) -> Iterator[tuple[RunInfo, bytes]]:
+    """What is known of each run, and what its keys begin with: an actor that has a journal is a run."""
+    names = {value: key[1:].decode() for key, value in _scan(txn, layout.TYPE)}
+    for key, number in _scan(txn, layout.DIRECTORY):
+        base = layout.DATA + number
+        if txn.get(position_key(journal_prefix(base), 0)) is None:
+            continue
+        fields_key = base + layout.FIELDS
+        head = _decode_fields(open_value(fields_key, txn.get(fields_key) or b"")).head
+        parts = decode_key(key[3:])
+        run_id = "/".join(str(part) for part in parts) if isinstance(parts, tuple) else str(parts)
+        created_at, updated_at = _moment(head.created_ms), _moment(head.updated_ms)
+        workflow = names.get(key[1:3], key[1:3].hex())
+        yield (
+            RunInfo(workflow, run_id, head.status, created_at, updated_at, head.correlation_id, head.error),
+            base,
+        )
+
+
+def _journal(txn: lmdb.Transaction, base: bytes) -> list[Record]:
+    return [record for _, record in decode_records(list(_scan(txn, journal_prefix(base))), base.hex())]
+
+
+def _letter(info: RunInfo, records: list[Record]) -> DeadLetter:
+    started, failed = records[0], records[-1]
+    if not isinstance(started, Started) or not isinstance(failed, Failed):
+        raise Damaged(f"run {info.workflow}/{info.id} is marked as failed, but its journal doesn't end so")
+    attempts = [one.attempts for one in records if isinstance(one, StepFailed) and one.name == failed.step]
+    return DeadLetter(
+        info.workflow, info.id, info.correlation_id, info.updated_at, msgspec.msgpack.decode(started.input),
+        failed.error, failed.step, attempts[-1] if attempts else 0, tuple(records),
+    )  # fmt: skip
+
+
+def _scan(txn: lmdb.Transaction, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    with txn.cursor() as cursor:
+        if not cursor.set_range(prefix):
+            return
+        for found, stored in cursor:
+            key = bytes(found)
+            if not key.startswith(prefix):
+                return
+            yield key, open_value(key, stored)
+
+
+def _moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
