@@ -30,10 +30,13 @@ class ErrorRecord(msgspec.Struct, array_like=True, frozen=True):
 
 def record_error(error: BaseException) -> ErrorRecord:
     """The record of an exception with its chain of causes; long texts are cut in the middle."""
-    trace = "".join(traceback.format_exception(error, limit=-12))
+    try:
+        message, trace = str(error), "".join(traceback.format_exception(error, limit=-12))
+    except Exception as mistake:  # an exception that can't even be shown must not stop the run
+        message, trace = f"(its text can't be made: {type(mistake).__qualname__})", ""
     return ErrorRecord(
-        type(error).__qualname__,
-        _cut(_clean(str(error)), _MAX_MESSAGE_CHARACTERS),
+        _clean(type(error).__qualname__),
+        _cut(_clean(message), _MAX_MESSAGE_CHARACTERS),
         _cut(_clean(trace), _MAX_TRACE_CHARACTERS),
         isinstance(error, Fatal),
     )
@@ -78,6 +81,10 @@ class StepError(ActorError):
 
 class ForeignAwait(ActorError, RuntimeError):
     """`run()` awaited something that isn't the workflow's own: I/O belongs in a step."""
+
+
+class BodyExit(ActorError):
+    """A step's body raised `SystemExit`; that fails the attempt and ends nothing else."""
 
 
 class StepOver(ActorError):

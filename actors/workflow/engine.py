@@ -96,6 +96,8 @@ class Engine:
         self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self._stopped = False
+        # Coroutines of runs that left memory but can't be closed: kept, so that the collector doesn't run them on.
+        self.unclosed: list[object] = []
         self._live: set[LiveRun] = set()
         self._on_place_freed: list[Callable[[], None]] = []
 
@@ -225,7 +227,7 @@ class Engine:
             run.begin()
         except StorageError as error:
             _log.error("run %s can't go on: %s", run.activation.ref, error)
-            self._let_go(run)
+            self.let_go(run)
         except Exception as error:
             _log.exception("run %s can't be replayed", run.activation.ref)
             self.stuck(run, record_error(error))
@@ -381,7 +383,7 @@ class Engine:
                 run.arrived(outcome)
         except StorageError as error:
             _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
-            self._let_go(run)
+            self.let_go(run)
 
     def attempt_failed(self, run: LiveRun, record: AttemptFailed) -> None:
         """Record a failed attempt; the next one waits on disk."""
@@ -389,7 +391,7 @@ class Engine:
             run.record(record)
         except StorageError as error:
             _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
-            self._let_go(run)
+            self.let_go(run)
             return
         run.deliver_all()
 
@@ -417,7 +419,7 @@ class Engine:
             number = activation.commit(writes, reserve=True)
         except StorageError as error:
             _log.error("run %s could not be put to rest: %s", activation.ref, error)
-            self._let_go(run)
+            self.let_go(run)
             return
         del workflow
         self.system.scheduler.notice(wake_ms)
@@ -484,7 +486,7 @@ class Engine:
             number = run.record(record, writes)
         except StorageError as failure:
             _log.error("the end of %s could not be recorded: %s", activation.ref, failure)
-            self._let_go(run)
+            self.let_go(run)
             return
         self._unmake_live(run)
         started_ms = cast("Workflow", activation.instance).head.created_ms
@@ -528,7 +530,7 @@ class Engine:
             if not future.done():
                 future.set_exception(RunFailed(str(activation.ref), "stuck", error))
 
-    def _let_go(self, run: LiveRun) -> None:
+    def let_go(self, run: LiveRun) -> None:
         """The store refuses what the run must write: drop it and try again later from the disk."""
         if run.dropped:
             return

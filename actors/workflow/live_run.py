@@ -13,17 +13,19 @@ Promises
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import re
 from collections import deque
-from collections.abc import Callable
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from ...runtime.chain import CALLER
 from ...runtime.durations import Duration, to_seconds
-from ...storage.errors import CallerError, InvalidKey, StorageFailed
+from ...storage.errors import CallerError, InvalidKey, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import ErrorRecord, ForeignAwait, StepError, record_error
 from .head import RunHead, RunStatus
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from .workflow import Workflow
     from .workflow_type import WorkflowType
 
+_log = logging.getLogger("holdfast.workflow")
 MAX_STEP_NAME_CHARACTERS = 256
 
 
@@ -117,7 +120,8 @@ class LiveRun:
         thread: bool,
     ) -> OpFuture:
         """A step begins; its future is run()'s."""
-        self._check_inside()
+        if not self._check_inside():
+            return self._never()
         plan = self.engine.step_plan(function)
         if name is None:
             name = plan.name
@@ -135,7 +139,12 @@ class LiveRun:
 
     def request_call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> OpFuture:
         """run() calls an actor; that is a step by itself."""
-        self._check_inside()
+        if not self._check_inside():
+            return self._never()
+        if ref.system is not self.engine.system:
+            raise CallerError(
+                f"{self.activation.ref}: {ref} lives in another runtime, whose commits are not this run's; call it in a step"
+            )
         name = f"{ref}.{plan.name}"
         args, kwargs = plan.check_arguments(args, kwargs, ref)
         op = CallOp(self, name, self._use(name), ref, plan, args, kwargs)
@@ -151,10 +160,18 @@ class LiveRun:
         self.pending[op.name, op.nth] = op
         self._unstarted.append(op)
 
-    def _check_inside(self) -> None:
+    def _check_inside(self) -> bool:
+        """Raise unless run() itself asks; False when it is being closed."""
         scope = CALLER.get()
-        if scope.__class__ is not RunScope or scope.run is not self or self.dropped:  # type: ignore[union-attr]
+        if not isinstance(scope, RunScope) or scope.run is not self:
             raise CallerError(f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run")
+        return not self.dropped
+
+    def _never(self) -> OpFuture:
+        """What a `finally` block of a run that leaves memory waits for."""
+        future = OpFuture(loop=self.loop)
+        future.op = None
+        return future
 
     # -- replay ----------------------------------------------------------------------------------------------------
 
@@ -163,7 +180,7 @@ class LiveRun:
         fold = self.fold
         assert fold is not None
         self.fold = None
-        context = copy_context()
+        context = Context()  # what the starter's context variables held is not there on replay
         context.run(CALLER.set, RunScope(self))
         workflow = cast("Workflow", self.activation.instance)
         run: Any = workflow.run  # type: ignore[attr-defined]  # checked by WorkflowType
@@ -173,7 +190,7 @@ class LiveRun:
         try:
             self._run_to_rest()
             for position, outcome in fold.outcomes:
-                if self.dropped or self._main.done():
+                if self.dropped:
                     break
                 if not self._deliver(outcome) and position > self._waived:
                     self._diverged(outcome)
@@ -192,12 +209,16 @@ class LiveRun:
         self._after_delivery()
 
     def _diverged(self, outcome: Outcome) -> None:
-        asked = ", ".join(f"{name} (use {nth})" for name, nth in self.pending) or "nothing"
+        asked = ", ".join(f"{name} (use {nth})" for name, nth in self.pending)
+        timers = ", ".join(f"timer {nth}" for nth in self.loop.timers)
+        waits = f"the code waits for {', '.join(part for part in (asked, timers) if part) or 'nothing'}"
+        if self._main is not None and self._main.done():
+            waits = "run() has ended already"
         what = f"timer {outcome.nth}" if isinstance(outcome, TimerFired) else f"step {outcome.name} (use {outcome.nth})"
         self.stuck(
             ErrorRecord(
                 "Divergence",
-                f"the journal has {what} next, but the code waits for {asked}; put back the code that asked for it, or fix "
+                f"the journal has {what} next, but {waits}; put back the code that asked for it, or fix "
                 f"the change, and open the folder again",
             )
         )
@@ -270,8 +291,6 @@ class LiveRun:
             elif not op.future.done():
                 failed = cast("StepFailed", outcome)
                 op.future.set_exception(StepError(failed.name, failed.nth, failed.attempts, failed.error))
-            if self.replaying and op in self._unstarted:
-                self._unstarted.remove(op)
         self._run_to_rest()
         return True
 
@@ -280,6 +299,9 @@ class LiveRun:
             self.loop.run_until_rest()
         except ForeignAwait as error:
             self.stuck(record_error(error))
+        except KeyboardInterrupt as error:  # not run()'s doing: it goes on when the folder is opened again
+            self.engine.system.loop.call_soon(_raise, error)
+            self.engine.let_go(self)
 
     def _after_delivery(self) -> None:
         """run() is at rest: it ended, or new steps begin, or it sleeps."""
@@ -303,6 +325,8 @@ class LiveRun:
             self.cancelled.add(key)
         if not self.replaying:
             op.abandon()
+            if isinstance(op, StepOp) and op.replies:
+                self.replies.update({row: reply for row, (reply, _) in op.replies.items()})  # deleted with the run's end
 
     # -- recording -------------------------------------------------------------------------------------------------
 
@@ -350,9 +374,13 @@ class LiveRun:
         wake_ms = min(ms for ms in (due_ms, retry_ms) if ms is not None)
         if self.working or self._inbox or wake_ms <= self.engine.system.clock.now_ms():
             seconds = max(0.0, (wake_ms - self.engine.system.clock.now_ms()) / 1000)
-            self._timer = self.engine.system.clock.call_later(seconds, self.wake)
+            self._timer = self.engine.system.clock.call_later(seconds, self._wake_soon)
             return
         self.engine.rest(self, "retrying" if retry_ms == wake_ms else "waiting", wake_ms)
+
+    def _wake_soon(self) -> None:
+        # A clock that is moved by hand calls from inside a task, where run()'s loop must not be driven.
+        self.engine.system.loop.call_soon(self.wake)
 
     def wake(self) -> None:
         """Fire the timers and the retries that are due; the others go on waiting."""
@@ -363,7 +391,12 @@ class LiveRun:
         for due_ms, nth in due:
             if nth in self.loop.timers:
                 outcome = TimerFired(max(due_ms, self.loop.now_ms), nth)
-                self.record(outcome)
+                try:
+                    self.record(outcome)
+                except StorageError as error:
+                    _log.error("a sleep of %s could not be recorded: %s", self.activation.ref, error)
+                    self.engine.let_go(self)
+                    return
                 self._inbox.append(outcome)
                 self.deliver_all()
                 if self.dropped:
@@ -372,6 +405,8 @@ class LiveRun:
             if op.next_ms is not None and op.next_ms <= now_ms:
                 op.next_ms = None
                 op.start()
+                if self.dropped:
+                    return  # a plain body ran at once, and run() ended with it
         self._settle()
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -395,7 +430,7 @@ class LiveRun:
             self.engine.ended(self, "complete", Finished(at_ms, msgspec.Raw(value)), None, writes)
             return
         step = _failed_step(error)
-        if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
+        if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
             foreign = ForeignAwait(f"run() awaited something of the outer event loop: I/O belongs in a step ({error})")
             foreign.__cause__ = error
             error = foreign
@@ -420,17 +455,39 @@ class LiveRun:
         self.pending.clear()
         self._unstarted.clear()
         self.loop.closed = True
-        for task in (self._main, *self.loop.tasks):
-            if task is not None and not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-        self.loop.tasks.clear()
+        self._close_tasks()
         # Take the rings of references apart, so that memory comes back without the collector.
         self._main = None
         self.activation.instance.__dict__.pop("_live", None)
 
+    def _close_tasks(self) -> None:
+        """Close what run() waits in, here and not whenever the collector comes: `finally` blocks run now, without any effect.
+
+        A dead process would not run them at all.  Steps and calls that they begin never end, and what they raise is nobody's.
+        """
+        tasks = [task for task in self.loop.tasks if not task.done()]
+        self.loop.tasks.clear()
+        if not tasks:
+            return
+        context = Context()
+        context.run(CALLER.set, RunScope(self))
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = cast("Coroutine[Any, Any, object]", task.get_coro())
+            if not self.loop.close_coroutine(coroutine, context):
+                self.engine.unclosed.append(coroutine)
+
     def failed_commit(self) -> StorageFailed | None:
         """Why a commit that this run rests on failed, if one did."""
         return self.engine.system.store.group_commit.failure(self.activation.dep)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+# How asyncio says that a future, and that a lock or a queue, belongs to another loop.
+_OTHER_LOOP = re.compile("attached to a different loop|bound to a different event loop")
 
 
 def _failed_step(error: BaseException) -> StepError | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, copy_context
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,7 @@ from ...runtime.codec import encode_unchecked
 from ...storage import layout
 from ...storage.errors import Overloaded, StorageError, StorageFailed
 from ...storage.group_commit import Writes
-from ..errors import Fatal, StepOver, record_error
+from ..errors import BodyExit, Fatal, StepOver, record_error
 from .journal import AttemptFailed, Outcome, StepDone, StepFailed
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class OpFuture(asyncio.Future[Any]):
 class Op:
     """Common to both kinds."""
 
-    __slots__ = ("attempts", "future", "name", "next_ms", "nth", "over", "run", "task")
+    __slots__ = ("active", "attempts", "future", "name", "next_ms", "nth", "over", "run", "task")
 
     def __init__(self, run: LiveRun, name: str, nth: int) -> None:
         self.run = run
@@ -75,12 +75,15 @@ class Op:
         self.future = OpFuture(loop=run.loop)
         self.future.op = self
         self.task: asyncio.Future[Any] | None = None
+        # An attempt is in progress (it may still wait at the gate) and counts among those at work.
+        self.active = False
         self.over = False
 
     def start(self) -> None:
         """Begin an attempt as soon as that may be; a retry that isn't due yet goes on waiting."""
         if self.next_ms is not None:
             return
+        self.active = True
         self.run.working += 1
         self.begin()
 
@@ -93,10 +96,12 @@ class Op:
     def abandon(self) -> None:
         """Stop what is in progress; nothing of it is recorded any more."""
         self.over = True
+        if self.active:
+            self.active = False
+            self.run.working -= 1
         task, self.task = self.task, None
         if task is not None and not task.done():
             task.cancel()
-            self.run.working -= 1
 
     def __str__(self) -> str:
         """For messages: run, step and attempt."""
@@ -129,6 +134,7 @@ class StepOp(Op):
         future = self.future = OpFuture(loop=run.loop)
         future.op = self
         self.task = None
+        self.active = False
         self.over = False
         self.function = function
         self.plan = plan
@@ -158,23 +164,24 @@ class StepOp(Op):
         run = self.run
         system = run.engine.system
         scope = self.scope = StepScope(self)
-        failed: Exception | None = None
+        failed: BaseException | None = None
         result: object = None
         token = CALLER.set(scope)
         attempt_token = ATTEMPT.set(scope)
         try:
             args = self.plan.copy_arguments(self.args, self) if self.args else ()
-            if self.plan.is_async:
-                body: Any = self.function(*args)
-                task = self.task = system.loop.create_task(body)
-                task.add_done_callback(functools.partial(self._body_done, scope))
-            elif self.thread:
-                self.task = system.loop.run_in_executor(None, functools.partial(self.function, *args))
-                self.task.add_done_callback(functools.partial(self._body_done, scope))
+            if self.thread:
+                self.task = system.loop.run_in_executor(None, copy_context().run, _in_thread, self.function, args)
             else:
                 result = self.function(*args)
-        except Exception as error:
+                if hasattr(result, "__await__"):
+                    self.task = system.loop.create_task(_guarded(result))
+            if self.task is not None:
+                self.task.add_done_callback(functools.partial(self._body_done, scope))
+        except BaseException as error:  # what left here would stop the commits of all
             failed = error
+            if isinstance(error, KeyboardInterrupt):
+                system.loop.call_soon(_raise, error)
         finally:
             ATTEMPT.reset(attempt_token)
             CALLER.reset(token)
@@ -210,6 +217,7 @@ class StepOp(Op):
         scope.over = True
         self.scope = None
         self.task = None
+        self.active = False
         self.run.working -= 1
         if self._timer is not None:
             self._timer.cancel()
@@ -234,17 +242,16 @@ class StepOp(Op):
             return  # the run itself is undone and begins anew from the disk
         self.attempts += 1
         now_ms = run.now_ms()
+        record = record_error(error)
         final = isinstance(error, Fatal) or self.attempts > self.retry.limit
         if final:
-            _log.warning("%s failed for good: %s", where, error, extra=run.engine.log_fields(run, self))
-            self._record(StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)))
+            _log.warning("%s failed for good: %s", where, record, extra=run.engine.log_fields(run, self))
+            self._record(StepFailed(now_ms, self.name, self.nth, self.attempts, record))
             return
         seconds = self.retry.wait_seconds(self.attempts, run.engine.system.random)
         self.next_ms = now_ms + round(seconds * 1000)
-        _log.info("%s failed, next in %.3f s: %s", where, seconds, error, extra=run.engine.log_fields(run, self))
-        run.engine.attempt_failed(
-            run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record_error(error), self.next_ms)
-        )
+        _log.info("%s failed, next in %.3f s: %s", where, seconds, record, extra=run.engine.log_fields(run, self))
+        run.engine.attempt_failed(run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record, self.next_ms))
 
     def _record(self, outcome: Outcome) -> None:
         writes: Writes = {}
@@ -286,6 +293,25 @@ class StepOp(Op):
             self._timer.cancel()
             self._timer = None
         super().abandon()
+
+
+async def _guarded(body: Awaitable[object]) -> object:
+    """A body as a task: a `SystemExit` fails the attempt in place of ending the event loop."""
+    try:
+        return await body
+    except SystemExit as error:
+        raise BodyExit(f"the body raised SystemExit({error.code!r})") from error
+
+
+def _in_thread(function: Callable[..., object], args: tuple[object, ...]) -> object:
+    try:
+        return function(*args)
+    except StopIteration as error:  # no future takes it
+        raise RuntimeError("the body raised StopIteration") from error
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 class CallOp(Op):
@@ -349,6 +375,7 @@ class CallOp(Op):
 
     def _over(self) -> None:
         self.task = None
+        self.active = False
         self.run.working -= 1
 
     def _done(self, task: asyncio.Future[Any]) -> None:

@@ -21,6 +21,8 @@ from ..errors import ForeignAwait
 T = TypeVar("T")
 # Callbacks run between two deliveries; more means that `run()` spins without ever waiting for anything.
 MAX_CALLBACKS: Final = 1_000_000
+# A `finally` block that waits keeps a coroutine from being closed; nested ones do so one after the other.
+_CLOSE_TRIES: Final = 100
 
 
 class ReplayHandle:
@@ -95,7 +97,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                 if callback is not None:
                     try:
                         handle.context.run(callback, *handle.args)
-                    except Exception as mistake:  # of a callback, not of a task; it ends the run
+                    except KeyboardInterrupt:
+                        raise
+                    except BaseException as mistake:  # of a callback: it ends the run; SystemExit also of a task
                         self.mistake = self.mistake or mistake
                 count += 1
                 if count > MAX_CALLBACKS:
@@ -110,6 +114,21 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             return False
         self._ready.append(timer)
         return True
+
+    def close_coroutine(self, coroutine: Coroutine[Any, Any, object], context: Context) -> bool:
+        """Close a coroutine that lives here, whatever its `finally` blocks do; False when it won't end."""
+        outer = events._get_running_loop()
+        events._set_running_loop(self)
+        try:
+            for _ in range(_CLOSE_TRIES):
+                try:
+                    context.run(coroutine.close)
+                    return True
+                except BaseException:  # it waited for something more, or raised
+                    continue
+            return False
+        finally:
+            events._set_running_loop(outer)
 
     # -- what asyncio asks of a loop -------------------------------------------------------------------------------
 
