@@ -1,37 +1,74 @@
-"""A durable queue: messages on disk, at least once, in batches, with retries and dead letters.
+"""A durable queue: messages on disk, at least once, with retries, dead letters and consumer groups.
 
-The actor holds the messages; who takes them is in queue_consumer.py.  A message lies under the time it is available and a rising
-number, so taking is a scan from the front.  What is in the hands of a consumer is known in memory (`QueueState`), and for handlers also on
-disk as a lease, so that a message that kills the process is counted as tried.
+The actor holds the messages; who takes them is in queue_consumer.py, what is known of that in memory in
+queue_hub.py.
+
+A message lies under the time it is available and a rising number, so taking is a scan from the front.  Each
+consumer group has a lane of its own: a copy of every message sent since the group was registered, written in
+the commit of the send.  A queue has one lane from the beginning, which belongs to the first group that
+consumes; consumers without a group are the group with the empty name.
+
+Promises
+  * A message is delivered until a settlement of it is durable: at least once in each group.
+  * What is in the hands of a handler also lies on disk as a lease, so a message that kills the process counts
+    as tried.
+  * A dead letter that belongs into another queue gets there exactly once: it waits here until the other queue
+    has noted, in the commit of the message, up to which number it took over.
 
 The numbers are those of Cloudflare Queues (max_retries N is N + 1 deliveries; a delay of at most a day).
 """
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from datetime import datetime, timezone
-from typing import Annotated, ClassVar, Final
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
 from ..runtime.actor import Actor
-from ..runtime.alarms import after_commit
+from ..runtime.alarms import Alarm, after_commit
+from ..runtime.call import invoke
+from ..runtime.chain import Turn
 from ..runtime.codec import BAD_VALUE, decode_plain, encode_unchecked, reason
-from ..runtime.durations import SentDuration, to_seconds
-from ..runtime.methods import shared
+from ..runtime.durations import Duration, SentDuration, to_seconds
+from ..runtime.methods import MethodPlan, shared
+from ..storage import layout
 from ..storage.errors import CallerError, InvalidValue, Overloaded
+from ..storage.keys import decode_key, encode_index_values, encode_prefix, next_prefix
+from .queue_hub import LaneState, Place, QueueHub
+
+if TYPE_CHECKING:
+    from ..runtime.ref import Ref
+
+    Body: TypeAlias = object
+else:
+    # What a caller hands over is encoded once; these bytes are what is stored.
+    Body = msgspec.Raw
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
+MAX_ID_CHARACTERS: Final = 500
 MAX_BATCH_MESSAGES: Final = 1_000
 MAX_DELAY_SECONDS: Final = 86_400.0
+MAX_GROUPS: Final = 100  # each costs a copy of every message
 
-_READY: Final = "m"  # ("m", available_ms, number) -> StoredMessage
-_LEASED: Final = "l"  # ("l", first number of a batch) -> keys of the batch
-_DEAD: Final = "x"  # ("x", number) -> StoredDead
+_READY: Final = "m"  # ("m", lane, available_ms, number) -> StoredMessage
+_LEASED: Final = "l"  # ("l", lane, first number of a batch) -> places of the batch
+_DEAD: Final = "x"  # ("x", lane, number) -> StoredDead
+_LEAVING: Final = "o"  # ("o", number) -> StoredLeaving: a dead letter on its way to another queue
+# ("r", digest of another queue's directory key) -> number of the newest dead letter taken over from it
+_RECEIVED: Final = "r"
+_PLAIN: Final = b"\x00"  # stands before a stored value that has no ttl (actor_storage.py)
 
-Place = tuple[int, int]  # when a message is available, its number
+_PAGE: Final = 256  # rows read at once where all are wanted: with large bodies still a fraction of a second
+_MOVE_ALARM: Final = "move dead letters"
+_MOVE_MESSAGES: Final = 50  # in one turn; 50 of the largest are 50 MB
+_MOVE_AGAIN_SECONDS: Final = 30.0  # after the other queue was full
+
+# Seeded from the system's source once; asking it for each message takes as long as storing the message.
+_random: Final = random.Random()
 
 
 class StoredMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -51,11 +88,39 @@ class StoredDead(msgspec.Struct, array_like=True, frozen=True):
     died_ms: int
 
 
-class Taken(msgspec.Struct, array_like=True, frozen=True):
+class StoredLeaving(msgspec.Struct, array_like=True, frozen=True):
+    """A dead letter on its way: the type number and key of the queue it goes to."""
+
+    to: bytes
+    message: StoredMessage
+
+
+class Lane(msgspec.Struct, array_like=True):
+    """The messages of one consumer group, as numbers."""
+
+    number: int
+    # None until a group consumes.
+    group: str | None = None
+    depth: int = 0
+    dead: int = 0
+    acked: int = 0
+    retried: int = 0
+
+
+class Taken(msgspec.Struct, frozen=True):
     """A message in the hands of a consumer."""
 
     place: Place
     message: StoredMessage
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """What a consumer says of a message that is to come again."""
+
+    taken: Taken
+    error: str
+    delay_seconds: float
+    dead: bool
 
 
 class DeadMessage(msgspec.Struct, frozen=True):
@@ -70,112 +135,153 @@ class DeadMessage(msgspec.Struct, frozen=True):
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """How a queue stands.  `depth` counts messages that wait, are delayed or in a consumer's hands."""
+    """How a queue stands: one group of it, or all together.
+
+    depth     messages that wait, are delayed or in a consumer's hands; each group has its own copy
+    dead      dead letters kept here; `leaving` are those on their way to another queue
+    front_sent_at   when the message at the front was sent
+    """
 
     depth: int
     dead: int
+    leaving: int
     sent: int
     acked: int
     retried: int
     paused: bool
-    oldest_sent_at: datetime | None
+    groups: tuple[str, ...]
+    front_sent_at: datetime | None
 
 
-class Retried(msgspec.Struct, array_like=True, frozen=True):
-    """What a consumer says of a message that is to come again."""
+class HasQueues(Protocol):
+    """The runtime, as far as queues know it."""
 
-    place: Place
-    error: str
-    delay_seconds: float
-    dead: bool
-
-
-class QueueState:
-    """What is known of a queue in memory, whichever activation of it lives."""
-
-    __slots__ = ("cursor", "leased", "recovered", "wake")
-
-    def __init__(self) -> None:
-        # Everything up to here was taken; a message put before it sets it back.
-        self.cursor: Place | None = None
-        self.leased: set[Place] = set()
-        # Leases that a former process left were counted as attempts.
-        self.recovered = False
-        self.wake = asyncio.Event()
+    queues: QueueHub
 
 
 class Queue(Actor):
     """A queue by name: `rt.get(Queue, "events")`.
 
-    Class options: `max_depth`, the most messages it holds; beyond it `Overloaded`.
+    Class options
+      max_depth   the most messages that wait for one group; beyond it sending raises `Overloaded`
+      delay       how long a message is held back that is sent without a delay of its own
     """
 
     max_depth: ClassVar[int] = 10_000_000
+    delay: ClassVar[Duration] = 0
 
     next_number: int = 1
-    depth: int = 0
-    dead_count: int = 0
+    next_lane: int = 1
+    lanes: list[Lane] = [Lane(0)]
     sent: int = 0
-    acked: int = 0
-    retried: int = 0
+    leaving: int = 0
     paused: bool = False
 
-    # -- sending ---------------------------------------------------------------------------------------------------
+    # -- sending ---------------------------------------------------------------------------------------------
 
-    async def send(self, body: object, *, id: str | None = None, delay: SentDuration = 0) -> str:  # noqa: A002
-        """Put a message in; it is durable when this returns.  Returns its id (a new UUID by default).
+    async def send(self, body: Body, *, id: str | None = None, delay: SentDuration | None = None) -> str:
+        """Put a message in; it is durable when this returns.  Returns its id (a new one by default).
 
-        `delay` holds it back for so long, at most a day.  Raises `InvalidValue`, `InvalidDuration` or `Overloaded`.
+        `delay` holds it back for so long, at most a day.  Raises `InvalidArgument` for a body that can't be
+        encoded, `InvalidValue`, `InvalidDuration` or `Overloaded`.
         """
-        return self._put([(body, id)], delay)[0]
+        return self._put([body], None if id is None else [id], delay)[0]
 
-    async def send_batch(self, bodies: list[object], *, ids: list[str] | None = None, delay: SentDuration = 0) -> list[str]:
+    async def send_batch(
+        self, bodies: list[Body], *, ids: list[str] | None = None, delay: SentDuration | None = None
+    ) -> list[str]:
         """Put several messages in, all or none.  Returns their ids."""
         if ids is not None and len(ids) != len(bodies):
             raise CallerError(f"queue {self.key}: {len(bodies)} bodies came with {len(ids)} ids")
-        return self._put([(body, None if ids is None else ids[i]) for i, body in enumerate(bodies)], delay)
+        return self._put(bodies, ids, delay)
 
-    def _put(self, messages: list[tuple[object, str | None]], delay: SentDuration) -> list[str]:
-        seconds = to_seconds(delay, what="delay")
+    def _put(self, bodies: list[object], ids: list[str] | None, delay: SentDuration | None) -> list[str]:
+        seconds = to_seconds(type(self).delay if delay is None else delay, what="delay")
         if seconds > MAX_DELAY_SECONDS:
             raise InvalidValue(f"queue {self.key}: a message can be delayed by a day at most; got {delay!r}")
-        if self.depth + len(messages) > self.max_depth:
-            raise Overloaded(f"queue {self.key} holds {self.depth} messages, at most max_depth={self.max_depth}; try again later")
         now_ms = self._activation.system.clock.now_ms()
-        available_ms = now_ms + round(seconds * 1000)
-        ids: list[str] = []
-        first: Place | None = None
-        for body, given in messages:
-            encoded = encode_unchecked(body)
-            if len(encoded) > MAX_MESSAGE_BYTES:
-                raise InvalidValue(f"queue {self.key}: a message takes {len(encoded)} bytes; at most {MAX_MESSAGE_BYTES} are allowed")
-            message = StoredMessage(given or uuid.uuid4().hex, msgspec.Raw(encoded), 1, now_ms)
-            place = (available_ms, self.next_number)
-            self.next_number += 1
-            self.storage.put((_READY, *place), message)
-            first = first or place
-            ids.append(message.id)
-        self.depth += len(messages)
-        self.sent += len(messages)
-        self._notice(first)
-        return ids
+        messages: list[StoredMessage] = []
+        for position, body in enumerate(bodies):
+            raw = body if type(body) is msgspec.Raw else msgspec.Raw(encode_unchecked(body))
+            if len(raw) > MAX_MESSAGE_BYTES:
+                raise InvalidValue(
+                    f"queue {self.key}: a message takes {len(raw)} bytes; at most {MAX_MESSAGE_BYTES} are "
+                    f"allowed"
+                )
+            if ids is None:
+                id_ = f"{_random.getrandbits(128):032x}"
+            else:
+                id_ = ids[position]
+                if not 1 <= len(id_) <= MAX_ID_CHARACTERS:
+                    raise InvalidValue(
+                        f"queue {self.key}: a message's id must have 1 to {MAX_ID_CHARACTERS} characters; "
+                        f"got {len(id_)}"
+                    )
+            messages.append(StoredMessage(id_, raw, 1, now_ms))
+        self._add(messages, now_ms + round(seconds * 1000), now_ms)
+        return [message.id for message in messages]
 
-    def _notice(self, place: Place | None) -> None:
-        if place is not None:
-            hub = self._activation.system.queues  # type: ignore[attr-defined]
-            key = self.key
-            after_commit(self._activation.current_turn(), lambda _: hub.notice(key, place))
+    def _add(self, messages: list[StoredMessage], available_ms: int, now_ms: int) -> None:
+        """Put new messages into every lane."""
+        self._register_consumers()
+        for lane in self.lanes:
+            if lane.depth + len(messages) > self.max_depth:
+                raise Overloaded(
+                    f"queue {self.key} holds {lane.depth} messages{_of(lane.group)}, at most "
+                    f"max_depth={self.max_depth}; try again later"
+                )
+        if not messages:
+            return
+        encoded = [_PLAIN + encode_unchecked(message) for message in messages]
+        first = (available_ms, self.next_number)
+        turn = self._activation.current_turn()
+        writes = turn.root.writes
+        for lane in self.lanes:
+            prefix = self._prefix(_READY, lane.number)
+            for number, value in enumerate(encoded, self.next_number):
+                writes[prefix + encode_index_values((available_ms, number)) + b"\x00"] = value
+            lane.depth += len(encoded)
+            self._notice(turn, lane, first, len(encoded), now_ms)
+        self.next_number += len(encoded)
+        self.sent += len(encoded)
 
-    # -- looking and steering --------------------------------------------------------------------------------------
+    def _notice(self, turn: Turn, lane: Lane, place: Place, count: int, now_ms: int) -> None:
+        """Wake the consumers of a lane once the turn is staged."""
+        hub, queue_key, number = self._hub(), self._activation.ref.directory_key, lane.number
+
+        def notice(_: int) -> None:
+            state = hub.known_lane(queue_key, number)
+            if state is not None:
+                state.notice(place, count, now_ms)
+
+        after_commit(turn, notice)
+
+    # -- looking and steering --------------------------------------------------------------------------------
 
     @shared
-    async def stats(self) -> QueueStats:
-        """How the queue stands."""
-        oldest = self.storage.list((_READY,), type=StoredMessage, limit=1)
-        sent_at = None
-        for message in oldest.values():
-            sent_at = _moment(message.sent_ms)
-        return QueueStats(self.depth, self.dead_count, self.sent, self.acked, self.retried, self.paused, sent_at)
+    async def stats(self, group: str | None = None) -> QueueStats:
+        """How the queue stands; with `group`, how that group stands.
+
+        Raises `CallerError` when there is no such group.
+        """
+        lanes = self.lanes if group is None else [self._lane_of(group)]
+        sent_at: datetime | None = None
+        for lane in lanes:
+            front = self.storage.list((_READY, lane.number), type=StoredMessage, limit=1)
+            for message in front.values():
+                moment = _moment(message.sent_ms)
+                sent_at = moment if sent_at is None else min(sent_at, moment)
+        return QueueStats(
+            sum(lane.depth for lane in lanes),
+            sum(lane.dead for lane in lanes),
+            self.leaving,
+            self.sent,
+            sum(lane.acked for lane in lanes),
+            sum(lane.retried for lane in lanes),
+            self.paused,
+            tuple(lane.group for lane in self.lanes if lane.group is not None),
+            sent_at,
+        )
 
     async def pause(self) -> None:
         """Deliver nothing more until `resume`; sending goes on."""
@@ -184,150 +290,407 @@ class Queue(Actor):
     async def resume(self) -> None:
         """Deliver again."""
         self.paused = False
-        self._notice((0, 0))
+        turn = self._activation.current_turn()
+        for lane in self.lanes:
+            self._after(turn, lane, LaneState.change)
 
-    async def purge(self) -> int:
-        """Delete all messages, delayed ones too; dead letters stay.  Returns how many."""
+    async def purge(self, group: str | None = None) -> int:
+        """Delete all messages (of one group), delayed ones too; dead letters stay.  Returns how many."""
         purged = 0
-        for key in self.storage.list((_READY,), type=StoredMessage):
-            self.storage.delete(key)
-            purged += 1
-        self.depth -= purged
+        turn = self._activation.current_turn()
+        for lane in self.lanes if group is None else [self._lane_of(group)]:
+            for kind in (_READY, _LEASED):
+                self._delete_all(kind, lane)
+            purged += lane.depth
+            lane.depth = 0
+            self._after(turn, lane, LaneState.purged)
         return purged
 
     @shared
-    async def dead(self, limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100) -> list[DeadMessage]:
-        """Dead letters, the oldest first."""
-        found = self.storage.list((_DEAD,), type=StoredDead, limit=limit)
-        return [_dead_message(one) for one in found.values()]
-
-    async def redrive(self, ids: list[str] | None = None) -> int:
-        """Put dead letters back, with all their attempts; all of them, or those with these ids.  Returns how many."""
-        now_ms = self._activation.system.clock.now_ms()
-        first: Place | None = None
-        count = 0
-        for key, dead in self.storage.list((_DEAD,), type=StoredDead).items():
-            if ids is not None and dead.message.id not in ids:
-                continue
-            self.storage.delete(key)
-            place = (now_ms, self.next_number)
-            self.next_number += 1
-            self.storage.put((_READY, *place), msgspec.structs.replace(dead.message, attempts=1))
-            first = first or place
-            count += 1
-        self.dead_count -= count
-        self.depth += count
-        self._notice(first)
-        return count
-
-    # -- what consumers do (queue_consumer.py) ---------------------------------------------------------------------
-
-    async def _look(self, limit: int) -> tuple[int, int | None]:
-        """How many messages can be taken now (counted up to `limit`), and when the next one is available otherwise."""
-        state = self._state()
-        if self.paused:
-            return 0, None
-        now_ms = self._activation.system.clock.now_ms()
-        ready = 0
-        for key in self._scan(state, limit + len(state.leased)):
-            place = _place(key)
-            if place[0] > now_ms:
-                return ready, place[0]
-            ready += place not in state.leased
-            if ready == limit:
-                break
-        return ready, None
-
-    async def _take(self, limit: int) -> list[Taken]:
-        """Take messages for a handler; the lease is durable before the handler sees them."""
-        state = self._state()
-        if self.paused:
-            return []
-        taken = self._ready(state, limit)
-        if taken:
-            places = [one.place for one in taken]
-            self.storage.put((_LEASED, places[0][1]), places)
-            after_commit(self._activation.current_turn(), lambda _: _lease(state, places))
-        return taken
-
-    async def _settle(
-        self, lease: int | None, acked: list[Place], retried: list[Retried], max_retries: int
-    ) -> list[str]:
-        """End a batch: remove what was acknowledged, put back or bury the rest.  Returns the ids of new dead letters."""
-        state = self._state()
-        now_ms = self._activation.system.clock.now_ms()
-        if lease is not None:
-            self.storage.delete((_LEASED, lease))
-        for place in acked:
-            if self.storage.delete((_READY, *place)):
-                self.depth -= 1
-                self.acked += 1
-        buried: list[str] = []
-        first: Place | None = None
-        for one in retried:
-            message = self.storage.get((_READY, *one.place), StoredMessage)
-            if message is None:
-                continue  # purged meanwhile
-            place, died = self._put_back(one.place, message, one.error, one.delay_seconds, one.dead or message.attempts > max_retries, now_ms)
-            if died:
-                buried.append(message.id)
-            first = min(first or place, place)
-        done = [*acked, *(one.place for one in retried)]
-        after_commit(self._activation.current_turn(), lambda _: state.leased.difference_update(done))
-        self._notice(first)
-        return buried
-
-    def _put_back(
-        self, place: Place, message: StoredMessage, error: str, delay_seconds: float, dead: bool, now_ms: int
-    ) -> tuple[Place, bool]:
-        self.storage.delete((_READY, *place))
-        if dead:
-            self.storage.put((_DEAD, place[1]), StoredDead(message, error, now_ms))
-            self.depth -= 1
-            self.dead_count += 1
-            return place, True
-        again = (now_ms + round(delay_seconds * 1000), self.next_number)
-        self.next_number += 1
-        self.retried += 1
-        self.storage.put((_READY, *again), msgspec.structs.replace(message, attempts=message.attempts + 1))
-        return again, False
-
-    def _ready(self, state: QueueState, limit: int) -> list[Taken]:
-        """The next messages that are available and in nobody's hands."""
-        now_ms = self._activation.system.clock.now_ms()
-        found: list[Taken] = []
-        for key, message in self._scan(state, limit + len(state.leased)).items():
-            place = _place(key)
-            if place[0] > now_ms or len(found) == limit:
-                break
-            if place not in state.leased:
-                found.append(Taken(place, message))
+    async def dead(
+        self, limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100, *, group: str | None = None
+    ) -> list[DeadMessage]:
+        """Dead letters (of one group), the oldest first."""
+        found: list[DeadMessage] = []
+        for lane in self.lanes if group is None else [self._lane_of(group)]:
+            if len(found) < limit:
+                rows = self.storage.list((_DEAD, lane.number), type=StoredDead, limit=limit - len(found))
+                found.extend(_dead_message(one) for one in rows.values())
         return found
 
-    def _scan(self, state: QueueState, limit: int) -> dict[object, StoredMessage]:
-        after = None if state.cursor is None else (_READY, *state.cursor)
-        return self.storage.list((_READY,), type=StoredMessage, start_after=after, limit=limit)  # type: ignore[return-value]
+    async def redrive(self, ids: list[str] | None = None, *, group: str | None = None) -> int:
+        """Put dead letters back, with all their attempts; all of them, or those with these ids.
 
-    def _state(self) -> QueueState:
-        state: QueueState = self._activation.system.queues.state(self.key)  # type: ignore[attr-defined]
-        if not state.recovered:
-            self._recover(state)
-        return state
-
-    def _recover(self, state: QueueState) -> None:
-        """Deliveries that a former process began and did not end count as attempts."""
+        Returns how many.
+        """
         now_ms = self._activation.system.clock.now_ms()
-        for key, places in self.storage.list((_LEASED,), type=list[Place]).items():
-            self.storage.delete(key)
-            for place in places:
-                message = self.storage.get((_READY, *place), StoredMessage)
-                if message is not None:
-                    self._put_back(place, message, "the process ended during a delivery", 0.0, False, now_ms)
+        turn = self._activation.current_turn()
+        writes = turn.root.writes
+        wanted = None if ids is None else frozenset(ids)
+        total = 0
+        for lane in self.lanes if group is None else [self._lane_of(group)]:
+            first, count = (now_ms, self.next_number), 0
+            for key, stored in self._rows(self._prefix(_DEAD, lane.number)):
+                message = _decode_dead(memoryview(stored)[1:]).message
+                if wanted is None or message.id in wanted:
+                    writes[key] = None
+                    self._write_ready(writes, lane, (now_ms, self.next_number), _with_attempts(message, 1))
+                    self.next_number += 1
+                    count += 1
+            lane.dead -= count
+            lane.depth += count
+            total += count
+            if count:
+                self._notice(turn, lane, first, count, now_ms)
+        return total
+
+    # -- groups ----------------------------------------------------------------------------------------------
+
+    async def add_group(self, name: str) -> None:
+        """Register a consumer group; it gets every message sent from now on.  Consuming does that by itself.
+
+        The first group of a queue also gets what waits already.
+        """
+        self._register(name)
+
+    async def remove_group(self, name: str) -> int:
+        """Forget a consumer group with its messages and dead letters; returns how many messages that were.
+
+        Raises `CallerError` when there is no such group or this process consumes it.
+        """
+        lane = self._lane_of(name)
+        if name in (self._hub().groups(self._activation.ref.directory_key) or ()):
+            raise CallerError(f"queue {self.key}: group {name!r} is being consumed; stop its consumers first")
+        for kind in (_READY, _LEASED, _DEAD):
+            self._delete_all(kind, lane)
+        self.lanes.remove(lane)
+        if not self.lanes:
+            self.lanes.append(Lane(self.next_lane))
+            self.next_lane += 1
+        return lane.depth
+
+    def _lane_of(self, group: str) -> Lane:
+        for lane in self.lanes:
+            if lane.group == group:
+                return lane
+        names = [lane.group for lane in self.lanes if lane.group is not None]
+        raise CallerError(f"queue {self.key} has no consumer group {group!r}; its groups are {names}")
+
+    def _register_consumers(self) -> None:
+        """Who consumes here gets what is sent from now on, also if its first turn is still to come."""
+        groups = self._hub().groups(self._activation.ref.directory_key)
+        if groups is not None:
+            for group in groups:
+                self._register(group)
+
+    def _register(self, group: str) -> Lane:
+        for lane in self.lanes:
+            if lane.group == group:
+                return lane
+        for lane in self.lanes:
+            if lane.group is None:
+                lane.group = group
+                return lane
+        if len(self.lanes) >= MAX_GROUPS:
+            raise CallerError(
+                f"queue {self.key} has {MAX_GROUPS} consumer groups; remove one before adding {group!r}"
+            )
+        lane = Lane(self.next_lane, group)
+        self.next_lane += 1
+        self.lanes.append(lane)
+        return lane
+
+    # -- dead letters for another queue ----------------------------------------------------------------------
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        """Move dead letters to the queues that they belong into."""
+        if alarm.name != _MOVE_ALARM:
+            return
+        system = self._activation.system
+        prefix = self._prefix(_LEAVING)
+        rows = self._activation.scan(prefix, next_prefix(prefix), False, _MOVE_MESSAGES)
+        by_target: dict[bytes, list[tuple[bytes, int, StoredMessage]]] = {}
+        for key, stored in rows:
+            leaving = _decode_leaving(memoryview(stored)[1:])
+            by_target.setdefault(leaving.to, []).append((key, self._number_of(key), leaving.message))
+        blocked = False
+        for to, found in by_target.items():
+            ref = system.ref_from_bytes(to[:2], to[2:])
+            try:
+                await self._hand_over(ref, [(number, message) for _, number, message in found])
+            except Overloaded:
+                blocked = True
+                continue
+            writes = self._activation.current_turn().root.writes
+            for key, _, _ in found:
+                writes[key] = None
+            self.leaving -= len(found)
+        if self.leaving:
+            self.alarms.set(_MOVE_AGAIN_SECONDS if blocked else 0, _MOVE_ALARM)
+
+    async def _hand_over(self, ref: Ref, messages: list[tuple[int, StoredMessage]]) -> None:
+        source = self._activation.ref.directory_key
+
+        async def receive(queue: Queue) -> None:
+            queue._receive(source, messages)
+
+        await invoke(ref, turn_plan(receive), (), {})
+
+    def _receive(self, source: bytes, messages: list[tuple[int, StoredMessage]]) -> None:
+        """Take over dead letters of another queue, but none twice: its numbers rise."""
+        mark_key = (_RECEIVED, blake2b(source, digest_size=16).digest())
+        mark = self.storage.get(mark_key, int) or 0
+        fresh = [_with_attempts(message, 1) for number, message in messages if number > mark]
+        if fresh:
+            now_ms = self._activation.system.clock.now_ms()
+            self._add(fresh, now_ms, now_ms)
+            self.storage.put(mark_key, messages[-1][0])
+
+    # -- what consumers do (queue_consumer.py) ---------------------------------------------------------------
+
+    def _lane_for(self, group: str) -> tuple[Lane, LaneState]:
+        """The lane of a consumer; called in a turn of this queue."""
+        lane = self._register(group)
+        state = self._hub().lane(self._activation.ref.directory_key, lane.number)
+        if not state.recovered:
+            self._recover(lane, state)
+        return lane, state
+
+    def _ready(self, lane: Lane, state: LaneState, limit: int) -> tuple[list[Taken], int | None]:
+        """The next messages that are available and in nobody's hands, and when the one behind them is.
+
+        That time is None when nothing lies behind them or they are as many as asked for.
+        """
+        prefix = self._prefix(_READY, lane.number)
+        start = prefix
+        if state.cursor is not None:
+            start = prefix + encode_index_values(state.cursor) + b"\x01"  # behind the 0x00 that ends the key
+        end = next_prefix(prefix)
+        now_ms = self._activation.system.clock.now_ms()
+        found: list[Taken] = []
+        while True:
+            wanted = limit - len(found)
+            rows = self._activation.scan(start, end, False, wanted)
+            for key, stored in rows:
+                place = self._place_of(key)
+                if place[0] > now_ms:
+                    return found, place[0]
+                if place not in state.leased:
+                    found.append(Taken(place, _decode_message(memoryview(stored)[1:])))
+            if len(found) == limit or len(rows) < wanted:
+                return found, None
+            start = rows[-1][0] + b"\x00"
+
+    def _lease(self, lane: Lane, state: LaneState, taken: list[Taken]) -> None:
+        """Note on disk that a handler has these messages."""
+        turn = self._activation.current_turn()
+        places = [one.place for one in taken]
+        self.storage.put((_LEASED, lane.number, places[0][1]), places)
+
+        def leased(_: int) -> None:
+            state.lease(places)
+            state.cursor = places[-1]
+
+        after_commit(turn, leased)
+
+    def _return(self, group: str, lease: int) -> None:
+        """Give back what a handler was not done with when it was stopped; that is no attempt."""
+        lane, state = self._lane_for(group)
+        if lease in state.leases:
+            self.storage.delete((_LEASED, lane.number, lease))
+            after_commit(self._activation.current_turn(), lambda _: state.give_back(lease))
+
+    def _settle_lease(
+        self,
+        group: str,
+        lease: int,
+        acked: list[Taken],
+        retried: list[Retried],
+        returned: list[Taken],
+        max_retries: int,
+        dead_to: bytes | None,
+    ) -> list[str]:
+        """End a batch of a handler: remove what is done, put back or bury the rest, leave what is returned.
+
+        Returns the ids of new dead letters.
+        """
+        lane, state = self._lane_for(group)
+        turn = self._activation.current_turn()
+        if lease not in state.leases:
+            return []  # purged meanwhile
+        turn.root.writes[self._prefix(_LEASED, lane.number) + encode_index_values((lease,)) + b"\x00"] = None
+        buried = self._settle(lane, acked, retried, max_retries, dead_to)
+
+        def ended(_: int) -> None:
+            if returned:
+                state.give_back(lease)
+            else:
+                state.end_lease(lease)
+
+        after_commit(turn, ended)
+        return buried
+
+    def _settle(
+        self, lane: Lane, acked: list[Taken], retried: list[Retried], max_retries: int, dead_to: bytes | None
+    ) -> list[str]:
+        """Remove, put back or bury messages that are on disk.  Returns the ids of new dead letters."""
+        turn = self._activation.current_turn()
+        writes = turn.root.writes
+        prefix = self._prefix(_READY, lane.number)
+        for taken in acked:
+            writes[prefix + encode_index_values(taken.place) + b"\x00"] = None
+        lane.depth -= len(acked)
+        lane.acked += len(acked)
+        if not retried:
+            return []
+        buried: list[str] = []
+        now_ms = self._activation.system.clock.now_ms()
+        for one in retried:
+            place, message = one.taken.place, one.taken.message
+            if one.dead or message.attempts > max_retries:
+                self._bury(turn, lane, one, now_ms, dead_to)
+                buried.append(message.id)
+            else:
+                again = (now_ms + round(one.delay_seconds * 1000), self.next_number)
+                self._move(turn, lane, place, again, _with_attempts(message, message.attempts + 1), now_ms)
+        return buried
+
+    def _bury(self, turn: Turn, lane: Lane, one: Retried, now_ms: int, dead_to: bytes | None) -> None:
+        place, message = one.taken.place, one.taken.message
+        turn.root.writes[self._prefix(_READY, lane.number) + encode_index_values(place) + b"\x00"] = None
+        lane.depth -= 1
+        if dead_to is None:
+            self.storage.put((_DEAD, lane.number, place[1]), StoredDead(message, one.error, now_ms))
+            lane.dead += 1
+            return
+        # A number of its own: by it the other queue knows what it has, so they rise in the order of leaving.
+        self.storage.put((_LEAVING, self.next_number), StoredLeaving(dead_to, message))
+        self.next_number += 1
+        self.leaving += 1
+        self.alarms.set(0, _MOVE_ALARM)
+
+    def _move(
+        self, turn: Turn, lane: Lane, place: Place, again: Place, message: StoredMessage, now_ms: int
+    ) -> None:
+        """Let a message come again, behind those that wait."""
+        writes = turn.root.writes
+        writes[self._prefix(_READY, lane.number) + encode_index_values(place) + b"\x00"] = None
+        self._write_ready(writes, lane, again, message)
+        self.next_number += 1
+        lane.retried += 1
+        self._notice(turn, lane, again, 1, now_ms)
+
+    def _recover(self, lane: Lane, state: LaneState) -> None:
+        """Deliveries that a former process (or a lost commit) began and did not end count as attempts."""
+        turn = self._activation.current_turn()
+        now_ms = self._activation.system.clock.now_ms()
+        ready = self._prefix(_READY, lane.number)
+        for key, stored in self._rows(self._prefix(_LEASED, lane.number)):
+            if self._number_of(key) in state.leases:
+                continue
+            turn.root.writes[key] = None
+            for available_ms, number in _decode_places(memoryview(stored)[1:]):
+                place = (available_ms, number)
+                found = self._activation.read(ready + encode_index_values(place) + b"\x00")
+                if found is not None and place not in state.leased:
+                    message = _decode_message(memoryview(found)[1:])
+                    again = (now_ms, self.next_number)
+                    self._move(
+                        turn, lane, place, again, _with_attempts(message, message.attempts + 1), now_ms
+                    )
 
         def recovered(_: int) -> None:
             state.recovered = True
 
-        after_commit(self._activation.current_turn(), recovered)
+        after_commit(turn, recovered)
+
+    # -- rows ------------------------------------------------------------------------------------------------
+
+    def _hub(self) -> QueueHub:
+        return cast("HasQueues", self._activation.system).queues
+
+    def _prefix(self, *parts: str | int) -> bytes:
+        """What full keys of these first parts begin with."""
+        # The number of an activation never changes, and there are few lanes.
+        known: dict[tuple[str | int, ...], bytes] = self.__dict__.setdefault("_known_prefixes", {})
+        prefix = known.get(parts)
+        if prefix is None:
+            prefix = known[parts] = self._activation.prefix(layout.STORAGE) + encode_prefix(parts)
+        return prefix
+
+    def _write_ready(
+        self, writes: dict[bytes, bytes | None], lane: Lane, place: Place, message: StoredMessage
+    ) -> None:
+        key = self._prefix(_READY, lane.number) + encode_index_values(place) + b"\x00"
+        writes[key] = _PLAIN + encode_unchecked(message)
+
+    def _rows(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All rows under a prefix, but never all of them in memory."""
+        start, end = prefix, next_prefix(prefix)
+        store = self._activation.system.store
+        # As the turn has written so far; what the caller writes on the way lies elsewhere or behind us.
+        extra = dict(self._activation.current_turn().root.writes)
+        while True:
+            rows = store.scan(start, end, limit=_PAGE, extra=extra)
+            yield from rows
+            if len(rows) < _PAGE:
+                return
+            start = rows[-1][0] + b"\x00"
+
+    def _delete_all(self, kind: str, lane: Lane) -> None:
+        writes = self._activation.current_turn().root.writes
+        keys = [key for key, _ in self._rows(self._prefix(kind, lane.number))]
+        writes.update(dict.fromkeys(keys))
+
+    def _after(self, turn: Turn, lane: Lane, do: LaneChange) -> None:
+        hub, queue_key, number = self._hub(), self._activation.ref.directory_key, lane.number
+
+        def after(_: int) -> None:
+            state = hub.known_lane(queue_key, number)
+            if state is not None:
+                do(state)
+
+        after_commit(turn, after)
+
+    def _place_of(self, key: bytes) -> Place:
+        parts = cast(
+            "tuple[str, int, int, int]", decode_key(key[len(self._activation.prefix(layout.STORAGE)) :])
+        )
+        return parts[2], parts[3]
+
+    def _number_of(self, key: bytes) -> int:
+        """The last part of a key."""
+        parts = cast("tuple[str | int, ...]", decode_key(key[len(self._activation.prefix(layout.STORAGE)) :]))
+        return cast("int", parts[-1])
+
+
+class LaneChange(Protocol):
+    """Something that happens to what is known of a lane."""
+
+    def __call__(self, state: LaneState, /) -> None: ...
+
+
+class QueueWork(Protocol):
+    """Work that the library itself does in a turn of a queue."""
+
+    async def __call__(self, queue: Queue, /) -> None: ...
+
+
+async def _nothing(queue: Queue) -> None:
+    """Stands for the work of a turn."""
+
+
+_turn_plan = MethodPlan(Queue, "turn", _nothing)
+
+
+def turn_plan(work: QueueWork) -> MethodPlan:
+    """A method plan that no ref offers: its turn does `work`, and nothing passes through the codec."""
+    return _turn_plan.with_function(work)
+
+
+def queue_of(ref: Ref) -> bytes:
+    """A queue as dead letters on their way name it: type number and key."""
+    return ref.type.number_bytes + ref.key_bytes
 
 
 def read_body(message: StoredMessage, body_type: object, where: str) -> object:
@@ -335,26 +698,38 @@ def read_body(message: StoredMessage, body_type: object, where: str) -> object:
     try:
         if body_type is None:
             return decode_plain(message.body)
-        return msgspec.msgpack.decode(message.body, type=body_type)  # type: ignore[call-overload]
+        return msgspec.msgpack.decode(message.body, type=body_type)
     except BAD_VALUE as error:
-        raise InvalidValue(f"{where}: the body of message {message.id} is no {body_type}: {reason(error)}") from error
+        raise InvalidValue(
+            f"{where}: the body of message {message.id} is no {body_type}: {reason(error)}"
+        ) from error
 
 
-def _lease(state: QueueState, places: list[Place]) -> None:
-    state.leased.update(places)
+_decode_message: Final = msgspec.msgpack.Decoder(StoredMessage).decode
+_decode_dead: Final = msgspec.msgpack.Decoder(StoredDead).decode
+_decode_leaving: Final = msgspec.msgpack.Decoder(StoredLeaving).decode
+_decode_places: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 
 
-def _place(key: object) -> Place:
-    assert isinstance(key, tuple)
-    return key[1], key[2]
+def _with_attempts(message: StoredMessage, attempts: int) -> StoredMessage:
+    return StoredMessage(message.id, message.body, attempts, message.sent_ms)
+
+
+def _of(group: str | None) -> str:
+    return f" of group {group!r}" if group else ""
 
 
 def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, timezone.utc)
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
 
 
 def _dead_message(dead: StoredDead) -> DeadMessage:
     message = dead.message
     return DeadMessage(
-        message.id, decode_plain(message.body), message.attempts, dead.error, _moment(message.sent_ms), _moment(dead.died_ms)
+        message.id,
+        decode_plain(message.body),
+        message.attempts,
+        dead.error,
+        _moment(message.sent_ms),
+        _moment(dead.died_ms),
     )

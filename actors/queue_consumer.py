@@ -1,29 +1,50 @@
+# pyright: reportPrivateUsage=false
+# (The queue and its consumers are one thing in two files.)
 """Consumers: who takes messages out of a queue.
 
-A `HandlerConsumer` gives batches to an async function, which is outside code: the batch is leased durably before the handler sees it, and
-each message is settled by itself.  A `BindingConsumer` turns messages into runs of a workflow: the removal of a message and the start of its
-run are one commit, so there is nothing to lose or to double.
+A `HandlerConsumer` gives batches to an async function, which is outside code: the batch is leased durably
+before the handler sees it, and each message is settled by itself.  A `BindingConsumer` turns messages into
+runs of a workflow: the removal of a message and the start of its run are one commit, so there is nothing to
+lose or to double.
 
-A batch is delivered when it is full or `max_wait` passed since its first message could be taken; never an empty one.
+    look --enough, or waited long enough--> take --> deliver --> settle
+      \\--too few--> wait for a message, for room, or for the time at which one is due
+
+A batch is delivered when it is full or `max_wait` passed since its first message could be taken; never an
+empty one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
-
-from ..runtime.address import ActorKey, normal_key
-from ..runtime.call import invoke
-from ..runtime.chain import Turn
+from ..runtime.address import normal_key
+from ..runtime.alarms import after_commit
+from ..runtime.call import run
+from ..runtime.chain import CALLER, Turn
 from ..runtime.durations import Duration, to_seconds
-from ..runtime.methods import MethodPlan
-from ..storage.errors import CallerError, HoldfastError, Overloaded, StorageError
+from ..runtime.errors import NotRunning
+from ..storage.errors import CallerError, InvalidKey, InvalidValue, Overloaded, StorageError
 from .correlation import new_correlation_id
-from .durable_queue import MAX_BATCH_MESSAGES, Place, Queue, QueueState, Retried, StoredMessage, Taken, read_body
+from .durable_queue import (
+    MAX_BATCH_MESSAGES,
+    MAX_DELAY_SECONDS,
+    Lane,
+    Queue,
+    QueueWork,
+    Retried,
+    StoredMessage,
+    Taken,
+    queue_of,
+    read_body,
+    turn_plan,
+)
 from .errors import InvalidInput, InvalidRunId
+from .queue_hub import LaneState, QueueHub
 from .workflow.engine import StartOptions, check_run_id
 from .workflow.retry import Retry
 
@@ -33,22 +54,25 @@ if TYPE_CHECKING:
     from .workflow.workflow_type import WorkflowType
 
 _log = logging.getLogger("holdfast.queue")
-T = TypeVar("T")
 Body = TypeVar("Body")
+MAX_GROUP_CHARACTERS: Final = 100
 _AGAIN_SECONDS: Final = 1.0  # after the store refused
 
 
 class Message(Generic[Body]):
-    """One delivered message.  The first of `ack` and `retry` counts; without either, the handler's end decides."""
+    """One delivered message.
+
+    The first call of `ack` or `retry` counts; without either, the handler's end decides.
+    """
 
     __slots__ = ("_delay_seconds", "_error", "_settled", "_taken", "body")
 
     def __init__(self, taken: Taken, body: Body) -> None:
         self._taken = taken
         self.body = body
-        self._settled: str | None = None
+        self._settled: Literal["ack", "retry"] | None = None
         self._delay_seconds: float | None = None
-        self._error = "retry was asked for"
+        self._error: str | None = None
 
     @property
     def id(self) -> str:
@@ -71,11 +95,29 @@ class Message(Generic[Body]):
             self._settled = "ack"
 
     def retry(self, *, delay: Duration | None = None, error: str | None = None) -> None:
-        """Let it come again in a later batch, after `delay` (by default what the consumer's retry policy says)."""
+        """Let it come again in a later batch, after `delay` (by default what the consumer's retry policy
+        says).
+
+        `error` is kept with it if it becomes a dead letter.  Raises `InvalidDuration`, or `InvalidValue` for
+        more than a day.
+        """
+        seconds = None if delay is None else to_seconds(delay, what="delay")
+        if seconds is not None and seconds > MAX_DELAY_SECONDS:
+            raise InvalidValue(f"message {self.id}: it can be delayed by a day at most; got {delay!r}")
         if self._settled is None:
             self._settled = "retry"
-            self._delay_seconds = None if delay is None else to_seconds(delay, what="delay")
-            self._error = error or self._error
+            self._delay_seconds = seconds
+            self._error = error
+
+    def _outcome(self, failure: str | None, retry: Retry, random: Random) -> Retried | None:
+        """What becomes of it now that the handler has ended: None when it is done."""
+        settled = self._settled or ("ack" if failure is None else "retry")
+        if settled == "ack":
+            return None
+        seconds = self._delay_seconds
+        if seconds is None:
+            seconds = retry.wait_seconds(self.attempts, random)
+        return Retried(self._taken, self._error or failure or "the handler asked for a retry", seconds, False)
 
 
 class Batch(Generic[Body]):
@@ -85,9 +127,10 @@ class Batch(Generic[Body]):
 
     def __init__(self, queue: str, messages: list[Message[Body]]) -> None:
         self.queue = queue
+        """The queue's name."""
         self.messages = messages
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Message[Body]]:
         return iter(self.messages)
 
     def __len__(self) -> int:
@@ -107,286 +150,454 @@ class Batch(Generic[Body]):
 Handler = Callable[[Batch[Any]], Awaitable[None]]
 
 
-class QueueHub:
-    """What is known in memory of the queues of one runtime, and who consumes them."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self._states: dict[ActorKey, QueueState] = {}
-        self._consumers: list[Consumer] = []
-
-    def state(self, key: ActorKey) -> QueueState:
-        """The state of a queue; kept as long as the runtime is open."""
-        state = self._states.get(key)
-        if state is None:
-            state = self._states[key] = QueueState()
-        return state
-
-    def notice(self, key: ActorKey, place: Place) -> None:
-        """A message was put at a place."""
-        state = self.state(key)
-        if state.cursor is not None and place <= state.cursor:
-            state.cursor = (place[0], place[1] - 1)
-        state.wake.set()
-
-    def add(self, consumer: Consumer) -> None:
-        """Start a consumer."""
-        self._consumers.append(consumer)
-        consumer.start()
-
-    async def stop(self) -> None:
-        """Stop all consumers; messages in their hands come again when the queue is opened."""
-        for consumer in self._consumers:
-            await consumer.stop()
-        self._consumers.clear()
-
-    def lost(self) -> None:
-        """A failed commit may have undone what was taken: look from the front again."""
-        for state in self._states.values():
-            state.cursor = None
-            state.wake.set()
-
-
 class Consumer:
     """A loop that takes messages out of one queue until it is stopped."""
 
-    def __init__(self, hub: QueueHub, ref: Ref, *, batch_size: int, max_wait: Duration) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        ref: Ref,
+        *,
+        group: str,
+        batch_size: int,
+        max_wait: Duration,
+        retry: Retry,
+        dead_letters: Ref | None,
+    ) -> None:
         if not 1 <= batch_size <= MAX_BATCH_MESSAGES:
             raise CallerError(f"batch_size must be from 1 to {MAX_BATCH_MESSAGES}; got {batch_size}")
-        self.hub = hub
-        self.ref = ref
-        self.batch_size = batch_size
-        self.max_wait_seconds = to_seconds(max_wait, what="max_wait")
-        self.state = hub.state(ref.key)
+        if len(group) > MAX_GROUP_CHARACTERS or not group.isprintable():
+            raise CallerError(
+                f"a consumer group's name must have at most {MAX_GROUP_CHARACTERS} printable characters; got "
+                f"{group!r}"
+            )
+        if dead_letters is not None and dead_letters.directory_key == ref.directory_key:
+            raise CallerError(
+                f"queue {ref.key} can't be its own dead-letter queue; name another one, or none to keep them "
+                f"in it"
+            )
+        self._runtime = runtime
+        self._ref = ref
+        self.queue_key = ref.directory_key
+        self.group = group
+        self._batch_size = batch_size
+        self._max_wait_ms = round(to_seconds(max_wait, what="max_wait") * 1000)
+        self._retry = retry
+        self._dead_to = None if dead_letters is None else queue_of(dead_letters)
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        # The lane as last seen; None before the first turn.
+        self._state: LaneState | None = None
+        # The store refused something: wait before trying again.
+        self._refused = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._ref}{self.group and f', group {self.group}'}>"
+
+    @property
+    def _hub(self) -> QueueHub:
+        return self._runtime.queues
 
     def start(self) -> None:
         """Begin to consume."""
-        self._task = self.hub.runtime.loop.create_task(self._run(), name=f"consumer of {self.ref}")
+        self._task = self._spawn(self._run(), f"consumer of {self._ref}")
 
     async def stop(self) -> None:
-        """End the loop; a handler in progress is cancelled."""
+        """Stop consuming; handlers in progress are cancelled, and what they have not settled comes again.
+
+        When this returns, what was acknowledged is durable.
+        """
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        try:
+            await self._end()
+            await self._runtime.store.wait_durable(self._runtime.store.newest)
+        except (StorageError, Overloaded, NotRunning) as error:
+            _log.error("%s: what it had in hand comes again: %s", self, error)
+        if self._state is not None and self._wake.set in self._state.listeners:
+            self._state.listeners.remove(self._wake.set)
+        self._state = None
+        self._hub.remove(self)
+
+    async def _end(self) -> None:
+        """Give back what is in our hands."""
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        # Not a part of the turn or step whose code started the consumer.
+        token = CALLER.set(None)
+        try:
+            return self._runtime.loop.create_task(work, name=name)
+        finally:
+            CALLER.reset(token)
 
     async def _run(self) -> None:
-        while True:
+        while not self._runtime.is_closed:
+            self._wake.clear()
             try:
-                if await self._wait_for_batch():
-                    await self._consume()
+                if self._refused:
+                    self._refused = False
+                    await self._sleep(_AGAIN_SECONDS)
+                wanted = self._room()
+                if wanted > 0:
+                    await self._take(wanted)
+                else:
+                    await self._wake.wait()
+            except NotRunning:
+                return  # the runtime closed
             except (StorageError, Overloaded) as error:
-                _log.error("consumer of %s: %s; it goes on in %g s", self.ref, error, _AGAIN_SECONDS)
-                await self._sleep(_AGAIN_SECONDS)
+                _log.error("consumer of %s: %s; it goes on in %g s", self._ref, error, _AGAIN_SECONDS)
+                self._refused = True
+            except Exception:
+                _log.exception("consumer of %s; it goes on in %g s", self._ref, _AGAIN_SECONDS)
+                self._refused = True
 
-    async def _wait_for_batch(self) -> bool:
-        """Wait until a batch is full or its time is up; False to look again."""
-        clock = self.hub.runtime.clock
-        self.state.wake.clear()
-        wanted = await self._wanted()
-        ready, next_ms = await call_queue(self.ref, "_look", wanted)
-        if ready >= wanted:
-            return True
-        if ready == 0:
-            await self._wait(None if next_ms is None else max(0.0, (next_ms - clock.now_ms()) / 1000))
-            return False
-        deadline_ms = clock.now_ms() + round(self.max_wait_seconds * 1000)
-        while ready < wanted and (left_ms := deadline_ms - clock.now_ms()) > 0:
-            self.state.wake.clear()
-            await self._wait(left_ms / 1000)
-            ready, _ = await call_queue(self.ref, "_look", wanted)
-        return ready > 0
+    async def _take(self, wanted: int) -> None:
+        """Take a batch, or wait for what is missing."""
+        before = 0 if self._state is None else self._state.arrived
+        changes = 0 if self._state is None else self._state.changes
+        looked = _Look()
 
-    async def _wanted(self) -> int:
-        """How many messages to take at most; waits while there is no room for any."""
-        return self.batch_size
+        async def look(queue: Queue) -> None:
+            await self._look(queue, wanted, looked)
 
-    async def _consume(self) -> None:
-        raise AssertionError("each kind consumes in its own way")
+        dep = await self._turn(look)
+        if looked.taken:
+            await self._consume(looked, dep)
+        elif not looked.fresh_state:
+            # The first message sets the time at which a batch goes out in any case, so it must be looked at.
+            missing = wanted - looked.ready if looked.ready else 1
+            await self._wait(looked, before + missing, changes)
 
-    async def _wait(self, seconds: float | None) -> None:
-        """Wait for a message, or for so long by the runtime's clock."""
-        wake = self.state.wake
-        timer = None if seconds is None else self.hub.runtime.clock.call_later(seconds, wake.set)
+    async def _look(self, queue: Queue, wanted: int, looked: _Look) -> None:
+        """A turn of the queue: take what can be taken, unless a fuller batch may come in time."""
+        lane, state = queue._lane_for(self.group)
+        if state is not self._state:
+            self._state = state
+            state.listeners.append(self._wake.set)
+            looked.fresh_state = True
+        if queue.paused:
+            return
+        found, looked.next_ms = queue._ready(lane, state, wanted)
+        looked.ready = len(found)
+        if not found:
+            return
+        if len(found) < wanted and self._max_wait_ms:
+            deadline_ms = found[0].place[0] + self._max_wait_ms
+            if self._runtime.clock.now_ms() < deadline_ms:
+                looked.next_ms = deadline_ms if looked.next_ms is None else min(deadline_ms, looked.next_ms)
+                return
+        looked.taken = found
+        self._take_in(queue, lane, state, found)
+
+    def _room(self) -> int:
+        """How many messages to take at most; who makes room sets `_wake`."""
+        raise NotImplementedError
+
+    def _take_in(self, queue: Queue, lane: Lane, state: LaneState, found: list[Taken]) -> None:
+        """Make messages ours, in a turn of the queue."""
+        raise NotImplementedError
+
+    async def _consume(self, looked: _Look, dep: int) -> None:
+        """Go on with messages that were taken in commit `dep`."""
+        raise NotImplementedError
+
+    async def _turn(self, work: QueueWork) -> int:
+        """Do work in a turn of the queue; returns the commit to wait for."""
+        dep, _, error = await run(self._ref, turn_plan(work), (), {}, None, None)
+        if error is not None:
+            raise error
+        return dep
+
+    async def _wait(self, looked: _Look, enough: int, changes: int) -> None:
+        """Wait until so many messages arrived in all, something else changed, or it is time for the next."""
+        state = self._state
+        assert state is not None
+        timer = None
+        due = asyncio.Event()
+        if looked.next_ms is not None:
+            seconds = max(0.0, (looked.next_ms - self._runtime.clock.now_ms()) / 1000)
+
+            def is_due() -> None:
+                due.set()
+                self._wake.set()
+
+            timer = self._runtime.clock.call_later(seconds, is_due)
         try:
-            await wake.wait()
+            while state.arrived < enough and state.changes == changes and not due.is_set():
+                await self._wake.wait()
+                self._wake.clear()
         finally:
             if timer is not None:
                 timer.cancel()
 
     async def _sleep(self, seconds: float) -> None:
         over = asyncio.Event()
-        timer = self.hub.runtime.clock.call_later(seconds, over.set)
+        timer = self._runtime.clock.call_later(seconds, over.set)
         try:
             await over.wait()
         finally:
             timer.cancel()
 
 
+class _Look:
+    """What came of looking for messages."""
+
+    __slots__ = ("fresh_state", "next_ms", "ready", "taken")
+
+    def __init__(self) -> None:
+        self.taken: list[Taken] = []
+        self.ready = 0
+        self.next_ms: int | None = None
+        # The lane was seen for the first time, so messages that came before could not be counted.
+        self.fresh_state = False
+
+
 class HandlerConsumer(Consumer):
     """Gives batches to a function."""
 
     def __init__(
-        self, hub: QueueHub, ref: Ref, handler: Handler, *, body_type: object, batch_size: int, max_wait: Duration, retry: Retry,
+        self,
+        runtime: Runtime,
+        ref: Ref,
+        handler: Handler,
+        *,
+        group: str,
+        body_type: object,
+        batch_size: int,
+        max_wait: Duration,
+        retry: Retry,
         concurrency: int,
-    ) -> None:  # fmt: skip
-        super().__init__(hub, ref, batch_size=batch_size, max_wait=max_wait)
+        dead_letters: Ref | None,
+    ) -> None:
+        super().__init__(
+            runtime,
+            ref,
+            group=group,
+            batch_size=batch_size,
+            max_wait=max_wait,
+            retry=retry,
+            dead_letters=dead_letters,
+        )
+        if concurrency < 1:
+            raise CallerError(f"concurrency must be at least 1; got {concurrency}")
         self._handler = handler
         self._body_type = body_type
-        self._retry = retry
-        self._free = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
         self._batches: set[asyncio.Task[None]] = set()
+        # Those among them whose handler runs.
+        self._handling: set[asyncio.Task[None]] = set()
+        # Leases that became durable only after we were stopped: no handler saw them.
+        self._leases: set[int] = set()
+        self._stopping = False
 
-    async def stop(self) -> None:
-        await super().stop()
-        for task in self._batches:
+    async def _end(self) -> None:
+        self._stopping = True
+        current = asyncio.current_task()  # a handler may stop its own consumer
+        for task in self._handling - {current}:
             task.cancel()
-        if self._batches:
-            await asyncio.wait(self._batches)
+        batches = self._batches - {current}
+        if batches:
+            _, late = await asyncio.wait(batches, timeout=self._runtime.limits.close_seconds)
+            if late:
+                _log.warning(
+                    "%s: %d handlers go on though they were cancelled; their messages come again",
+                    self,
+                    len(late),
+                )
+        leases, self._leases = self._leases, set()
+        if leases:
 
-    async def _consume(self) -> None:
-        await self._free.acquire()
-        try:
-            taken = await call_queue(self.ref, "_take", self.batch_size)
-        except BaseException:
-            self._free.release()
-            raise
-        if not taken:
-            self._free.release()
-            return
-        self.state.cursor = max(self.state.cursor or taken[-1].place, taken[-1].place)
-        task = self.hub.runtime.loop.create_task(self._deliver(taken), name=f"batch of {self.ref}")
+            async def give_back(queue: Queue) -> None:
+                for lease in leases:
+                    queue._return(self.group, lease)
+
+            await self._turn(give_back)
+
+    def _room(self) -> int:
+        return self._batch_size if len(self._batches) < self._concurrency else 0
+
+    def _take_in(self, queue: Queue, lane: Lane, state: LaneState, found: list[Taken]) -> None:
+        queue._lease(lane, state, found)
+
+    async def _consume(self, looked: _Look, dep: int) -> None:
+        task = self._spawn(self._deliver(looked.taken, dep), f"batch of {self._ref}")
         self._batches.add(task)
         task.add_done_callback(self._delivered)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
-        self._free.release()
+        self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a batch of %s could not be settled; it comes again: %s", self.ref, error)
+            self._refused = True
+            _log.error("a batch of %s could not be settled; it comes again: %s", self._ref, error)
 
-    async def _deliver(self, taken: list[Taken]) -> None:
+    async def _deliver(self, taken: list[Taken], dep: int) -> None:
+        lease = taken[0].place[1]
+        state = self._state
+        assert state is not None
+        try:
+            await self._runtime.store.wait_durable(dep)
+            if self._stopping:
+                self._leases.add(lease)
+                return
+            acked, retried, returned = await self._handle(taken)
+
+            async def settle(queue: Queue) -> None:
+                buried.extend(
+                    queue._settle_lease(
+                        self.group, lease, acked, retried, returned, self._retry.limit, self._dead_to
+                    )
+                )
+
+            buried: list[str] = []
+            await self._turn(settle)
+        except BaseException:
+            state.give_back(lease)
+            raise
+        for id_ in buried:
+            _log.error("message %s of %s is a dead letter after its retries", id_, self._ref)
+
+    async def _handle(self, taken: list[Taken]) -> tuple[list[Taken], list[Retried], list[Taken]]:
+        """Run the handler; returns what is done, what is to come again, and what it was stopped in."""
         messages: list[Message[Any]] = []
         retried: list[Retried] = []
         for one in taken:
             try:
-                messages.append(Message(one, read_body(one.message, self._body_type, str(self.ref))))
-            except HoldfastError as error:  # it will never decode: no use in trying again
-                retried.append(Retried(one.place, f"{type(error).__name__}: {error}", 0.0, True))
+                messages.append(Message(one, read_body(one.message, self._body_type, str(self._ref))))
+            except InvalidValue as error:  # it will never decode: no use in trying again
+                retried.append(Retried(one, _text(error), 0.0, True))
         failure: str | None = None
+        stopped = False
         if messages:
+            task = asyncio.current_task()
+            assert task is not None
+            self._handling.add(task)
             try:
-                await self._handler(Batch(str(self.ref.key), messages))
+                await self._handler(Batch(str(self._ref.key), messages))
+            except asyncio.CancelledError as error:
+                stopped = self._stopping
+                failure = _text(error)
             except Exception as error:
-                failure = f"{type(error).__name__}: {error}"
-                _log.warning("the handler of %s raised; messages not acknowledged come again", self.ref, exc_info=error)
-        acked: list[Place] = []
+                failure = _text(error)
+                _log.warning(
+                    "the handler of %s raised; messages not acknowledged come again",
+                    self._ref,
+                    exc_info=error,
+                )
+            finally:
+                self._handling.discard(task)
+        acked: list[Taken] = []
+        returned: list[Taken] = []
         for message in messages:
-            place = message._taken.place
-            settled = message._settled or ("ack" if failure is None else "retry")
-            if settled == "ack":
-                acked.append(place)
+            if stopped and message._settled is None:
+                returned.append(message._taken)
+                continue
+            again = message._outcome(failure, self._retry, self._runtime.random)
+            if again is None:
+                acked.append(message._taken)
             else:
-                seconds = message._delay_seconds
-                if seconds is None:
-                    seconds = self._retry.wait_seconds(message.attempts, self.hub.runtime.random)
-                retried.append(Retried(place, failure or message._error, seconds, False))
-        lease = taken[0].place[1]
-        try:
-            buried = await call_queue(self.ref, "_settle", lease, acked, retried, self._retry.limit)
-        except (StorageError, Overloaded):
-            self.state.leased.difference_update(one.place for one in taken)
-            self.state.cursor = None
-            raise
-        for id_ in buried:
-            _log.error("message %s of %s is a dead letter after its retries", id_, self.ref)
+                retried.append(again)
+        return acked, retried, returned
 
 
 class BindingConsumer(Consumer):
     """Starts a run for each message, in the commit that removes the message."""
 
     def __init__(
-        self, hub: QueueHub, ref: Ref, kind: WorkflowType, *, run_id: Callable[[str, Any], Any] | None,
-        correlation_id: Callable[[str, Any], str | None] | None, batch_size: int, max_wait: Duration, retry: Retry, max_in_flight: int,
-    ) -> None:  # fmt: skip
-        super().__init__(hub, ref, batch_size=batch_size, max_wait=max_wait)
+        self,
+        runtime: Runtime,
+        ref: Ref,
+        kind: WorkflowType,
+        *,
+        group: str,
+        run_id: Callable[[str, Any], Any] | None,
+        correlation_id: Callable[[str, Any], str | None] | None,
+        batch_size: int,
+        max_wait: Duration,
+        retry: Retry,
+        max_in_flight: int,
+        dead_letters: Ref | None,
+    ) -> None:
+        super().__init__(
+            runtime,
+            ref,
+            group=group,
+            batch_size=batch_size,
+            max_wait=max_wait,
+            retry=retry,
+            dead_letters=dead_letters,
+        )
+        if max_in_flight < 1:
+            raise CallerError(f"max_in_flight must be at least 1; got {max_in_flight}")
         self._kind = kind
         self._run_id = run_id
         self._correlation_id = correlation_id
-        self._retry = retry
         self._max_in_flight = max_in_flight
-        self._plan = internal_plan("_settle").with_function(self._start_runs)
-        hub.runtime.engine.on_place_freed(kind, self._place_freed)
-
-    def _place_freed(self) -> None:
-        self._wake.set()
+        # The commit of the batch before: one is on its way to the disk while the next is made.
+        self._before = 0
+        # Of any workflow: the places of the runtime are limited too.
+        self._forget_places = runtime.engine.on_place_freed(self._wake.set)
 
     def _room(self) -> int:
-        engine = self.hub.runtime.engine
-        return min(self._max_in_flight - engine.running_of(self._kind), engine.max_running - engine.running)
+        engine, kind = self._runtime.engine, self._kind
+        limit = (
+            self._max_in_flight if kind.max_running is None else min(self._max_in_flight, kind.max_running)
+        )
+        return min(limit - engine.running_of(kind), engine.max_running - engine.running, self._batch_size)
 
-    async def _wanted(self) -> int:
-        while (room := self._room()) <= 0:
-            self._wake.clear()
-            await self._wake.wait()
-        return min(room, self.batch_size)
-
-    async def _consume(self) -> None:
-        limit = min(self._room(), self.batch_size)
-        if limit > 0:
-            await invoke(self.ref, self._plan, (None, [], [], limit), {})
-
-    async def _start_runs(self, queue: Queue, lease: None, acked: object, retried: object, limit: int) -> list[str]:
-        """A turn of the queue: each message becomes a run, or is put back if that fails."""
-        state = queue._state()
-        if queue.paused:
-            return []
-        taken = queue._ready(state, limit)
-        started: list[Place] = []
-        failed: list[Retried] = []
+    def _take_in(self, queue: Queue, lane: Lane, state: LaneState, found: list[Taken]) -> None:
+        """Each message becomes a run, or is put back if that fails."""
         turn = queue._activation.current_turn()
-        for one in taken:
+        started: list[Taken] = []
+        failed: list[Retried] = []
+        for one in found:
             try:
-                self._start(turn, one.message)
-                started.append(one.place)
-            except (InvalidInput, InvalidRunId) as error:  # trying again would not mend it
-                failed.append(Retried(one.place, f"{type(error).__name__}: {error}", 0.0, True))
-            except (HoldfastError, ValueError, TypeError, LookupError) as error:
-                seconds = self._retry.wait_seconds(one.message.attempts, self.hub.runtime.random)
-                failed.append(Retried(one.place, f"{type(error).__name__}: {error}", seconds, False))
-        if taken:
-            self.state.cursor = max(self.state.cursor or taken[-1].place, taken[-1].place)
-        buried = await queue._settle(None, started, failed, self._retry.limit)
-        for one_failed in failed:
-            _log.error("no run could be started for a message of %s: %s", self.ref, one_failed.error)
-        return buried
+                self._start_run(turn, one.message)
+                started.append(one)
+            except (StorageError, Overloaded, NotRunning):
+                raise  # not the message's fault
+            except (InvalidInput, InvalidRunId, InvalidKey) as error:  # trying again would not mend it
+                failed.append(Retried(one, _text(error), 0.0, True))
+            except Exception as error:
+                seconds = self._retry.wait_seconds(one.message.attempts, self._runtime.random)
+                failed.append(Retried(one, _text(error), seconds, False))
+        last = found[-1].place
 
-    def _start(self, turn: Turn, message: StoredMessage) -> None:
+        # Before `_settle`: what that puts back may have to set the cursor back.
+        def taken(_: int) -> None:
+            state.cursor = last
+            for one in failed:
+                _log.error(
+                    "no run could be started for message %s of %s: %s",
+                    one.taken.message.id,
+                    self._ref,
+                    one.error,
+                )
+
+        after_commit(turn, taken)
+        queue._settle(lane, started, failed, self._retry.limit, self._dead_to)
+
+    async def _end(self) -> None:
+        self._forget_places()
+        self._forget_places = lambda: None
+
+    async def _consume(self, looked: _Look, dep: int) -> None:
+        # The runs were started by the commit; what their steps do waits for it anyway.
+        before, self._before = self._before, dep
+        await self._runtime.store.wait_durable(before)
+        await asyncio.sleep(0)
+
+    def _start_run(self, turn: Turn, message: StoredMessage) -> None:
         kind = self._kind
-        encoded = bytes(message.body)
-        value = kind.decode_input(encoded)
+        value = kind.decode_input(message.body)
         given = message.id if self._run_id is None else self._run_id(message.id, value)
         correlation_id = None if self._correlation_id is None else self._correlation_id(message.id, value)
         normal, key_bytes = normal_key(check_run_id(given), kind.name)
         options = StartOptions("join", correlation_id or new_correlation_id())
-        self.hub.runtime.engine.start_in(turn, kind, normal, key_bytes, encoded, options)
+        self._runtime.engine.start_in(turn, kind, normal, key_bytes, bytes(message.body), options)
 
 
-_plans: dict[str, MethodPlan] = {}
-
-
-def internal_plan(name: str) -> MethodPlan:
-    """The plan of one of the queue's methods for consumers, which no ref offers."""
-    plan = _plans.get(name)
-    if plan is None:
-        plan = _plans[name] = MethodPlan(Queue, name, Queue.__dict__[name])
-    return plan
-
-
-async def call_queue(ref: Ref, method: str, *args: object) -> Any:
-    """Call one of the queue's methods for consumers."""
-    return await invoke(ref, internal_plan(method), args, {})
-
-
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

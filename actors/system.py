@@ -24,7 +24,8 @@ from ..storage.errors import CallerError
 from .correlation import current_correlation_id, new_correlation_id
 from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
-from .queue_consumer import Batch, BindingConsumer, Consumer, HandlerConsumer, QueueHub
+from .queue_consumer import Batch, BindingConsumer, Consumer, HandlerConsumer
+from .queue_hub import QueueHub
 from .workflow.engine import Engine, StartOptions, check_run_id
 from .workflow.head import RunStatus
 from .workflow.ops import RunScope, StepScope
@@ -88,7 +89,7 @@ class Runtime(ActorSystem):
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")
         self.engine = Engine(self, max_running=max_running)
-        self.queues = QueueHub(self)
+        self.queues = QueueHub()
 
     async def __aenter__(self) -> Runtime:
         await self.open()
@@ -134,9 +135,11 @@ class Runtime(ActorSystem):
         """
         kind = self.workflow_type(workflow)
         caller = CALLER.get()
-        if isinstance(caller, RunScope):
+        if caller is None:
+            pass
+        elif isinstance(caller, RunScope):
             raise CallerError("run() can't start other runs by itself; start them in a step")
-        if isinstance(caller, StepScope):
+        elif isinstance(caller, StepScope):
             if id is None:
                 id = (caller.op.run.activation.ref.type.name, *_parts(caller.op.run.activation.ref), caller.op.name, caller.op.nth)  # noqa: A001
                 on_conflict = "join"
@@ -234,57 +237,78 @@ class Runtime(ActorSystem):
 
     def consume(
         self,
-        queue: GivenKey,
+        queue: GivenKey | Queue,
         handler: Callable[[Batch[Body]], Awaitable[None]],
         *,
         body: type[Body] | None = None,
+        group: str = "",
         batch_size: int = 10,
         max_wait: Duration = 5.0,
         retry: Retry | None = None,
         concurrency: int = 1,
+        dead_letter_queue: GivenKey | Queue | None = None,
     ) -> Consumer:
         """Give the messages of a queue to `handler`, in batches, until the runtime closes or the consumer is stopped.
 
+        queue         its name, or a ref (for a subclass of `Queue`)
         body          type of the bodies; one that doesn't decode becomes a dead letter.  Plain values by default
+        group         each group gets every message sent since it first consumed (the first group of a queue
+                      also what waits already); consumers of one group share them.  A group is kept on disk
+                      until `Queue.remove_group`
         batch_size, max_wait   a batch is delivered when it is full or so long after its first message
-        retry         how often and when a message comes again that was retried or whose handler raised; `Retry(3)` by default
+        retry         how often and when a message comes again that was retried or whose handler raised;
+                      `Retry(3)` by default
         concurrency   batches at the same time
+        dead_letter_queue   where a message goes whose retries are spent; by default it is kept in the queue
 
         When the handler returns, messages not settled are acknowledged; when it raises, they are retried.
+        Raises `CallerError`.
         """
-        ref = cast("Ref", self.get(Queue, queue))
         consumer = HandlerConsumer(
-            self.queues, ref, handler, body_type=body, batch_size=batch_size, max_wait=max_wait, retry=retry or Retry(3),
-            concurrency=concurrency,
+            self, self._queue_ref(queue), handler, group=group, body_type=body, batch_size=batch_size, max_wait=max_wait,
+            retry=retry or Retry(3), concurrency=concurrency,
+            dead_letters=None if dead_letter_queue is None else self._queue_ref(dead_letter_queue),
         )  # fmt: skip
         self.queues.add(consumer)
         return consumer
 
     def bind(
         self,
-        queue: GivenKey,
+        queue: GivenKey | Queue,
         workflow: type[TakesInput[In, Out]],
         *,
         id: Callable[[str, In], GivenKey] | None = None,  # noqa: A002
         correlation_id: Callable[[str, In], str | None] | None = None,
+        group: str = "",
         batch_size: int = 100,
         max_wait: Duration = 0,
         retry: Retry | None = None,
         max_in_flight: int = 1_000,
+        dead_letter_queue: GivenKey | Queue | None = None,
     ) -> Consumer:
         """Start a run of `workflow` for each message of a queue; removing the message and starting the run are one commit.
 
         id              the run's id from the message's id and body; the message's id by default.  A used id joins that run
         correlation_id  likewise; a new one by default
         max_in_flight   runs of the workflow at work; further messages wait in the queue
+        queue, group, batch_size, max_wait, retry, dead_letter_queue   as for `consume`
         """
-        ref = cast("Ref", self.get(Queue, queue))
         consumer = BindingConsumer(
-            self.queues, ref, self.workflow_type(workflow), run_id=id, correlation_id=correlation_id, batch_size=batch_size,
-            max_wait=max_wait, retry=retry or Retry(3), max_in_flight=max_in_flight,
+            self, self._queue_ref(queue), self.workflow_type(workflow), group=group, run_id=id, correlation_id=correlation_id,
+            batch_size=batch_size, max_wait=max_wait, retry=retry or Retry(3), max_in_flight=max_in_flight,
+            dead_letters=None if dead_letter_queue is None else self._queue_ref(dead_letter_queue),
         )  # fmt: skip
         self.queues.add(consumer)
         return consumer
+
+    def _queue_ref(self, queue: GivenKey | Queue) -> Ref:
+        self.check_open()
+        given: object = queue  # a ref, for type checkers a queue
+        if not isinstance(given, Ref):
+            return cast("Ref", self.get(Queue, cast("GivenKey", queue)))
+        if given.system is not self or not issubclass(given.type.actor_class, Queue):
+            raise CallerError(f"expected a queue of this runtime; got {given}")
+        return given
 
     # -- wiring ----------------------------------------------------------------------------------------------------
 
