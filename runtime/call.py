@@ -234,9 +234,8 @@ async def _join(
     writes_before = dict(root.writes)
     after_before = None if root.after_commit is None else list(root.after_commit)
     record_before = fields.encode(activation.instance, str(turn))
-    root.joins += 1
-    joins_before, alone = root.joins, root.active_joins == 0
-    root.active_joins += 1
+    _note_join(turn, root)
+    rollbacks_before = len(root.after_rollback or ())
     token = CALLER.set(turn)
     try:
         reply = plan.check_result(await plan.function(activation.instance, *args, **kwargs), turn)
@@ -248,10 +247,14 @@ async def _join(
     except BaseException as error:
         if root.over:
             pass  # it was rolled back, and left this call an instance that nobody else uses
-        elif alone and root.joins == joins_before:
+        elif not turn.tangled:
             root.writes.clear()
             root.writes.update(writes_before)
             root.after_commit = after_before
+            if root.after_rollback is not None:
+                for callback in root.after_rollback[rollbacks_before:]:
+                    callback()
+                del root.after_rollback[rollbacks_before:]
             fields.restore(activation.instance, record_before, str(turn))
         elif root.poison is None:
             root.poison = error
@@ -261,8 +264,22 @@ async def _join(
     finally:
         turn.over = True
         turn.root = ENDED
-        root.active_joins -= 1
+        if root.joined is not None:
+            root.joined.remove(turn)
         CALLER.reset(token)
+
+
+def _note_join(turn: Turn, root: Turn) -> None:
+    """Add a call to those that joined `root`; it is tangled with those that it doesn't lie within."""
+    if root.joined is None:
+        root.joined = []
+    for other in root.joined:
+        above = turn.parent
+        while above is not None and above is not other:
+            above = above.parent
+        if above is None:
+            turn.tangled = other.tangled = True
+    root.joined.append(turn)
 
 
 async def _run_on_activate(activation: Activation, parent: Turn | None) -> Reply | None:

@@ -35,8 +35,8 @@ class Turn:
     """One message being handled by one actor."""
 
     __slots__ = (
-        "activation", "active_joins", "after_commit", "after_rollback", "blocked_on", "dep",
-        "joins", "method", "over", "parent", "poison", "root", "shared", "writes",
+        "activation", "after_commit", "after_rollback", "blocked_on", "dep", "joined", "method",
+        "over", "parent", "poison", "root", "shared", "tangled", "writes",
     )  # fmt: skip
 
     def __init__(self, activation: Activation, method: str, parent: Turn | None) -> None:
@@ -55,8 +55,10 @@ class Turn:
         self.after_rollback: list[Callable[[], None]] | None = None
         # Actors that calls made below this turn are queued for.
         self.blocked_on: list[Activation] | None = None
-        self.joins = 0
-        self.active_joins = 0
+        # Calls that joined this turn and still run; those of one chain lie within each other.
+        self.joined: list[Turn] | None = None
+        # A call that joined beside another one of its turn, so that their changes can't be told apart.
+        self.tangled = False
         self.poison: BaseException | None = None
 
     async def call(

@@ -173,6 +173,74 @@ async def test_uncaught_error_of_a_join_undoes_all(system: ActorSystem) -> None:
     assert [await system.get(Link, key).get() for key in "ab"] == [0, 0]
 
 
+class Nested(Actor):
+    value: int = 0
+    names: list[str] = []
+
+    async def top(self, how: str) -> tuple[int, list[str]]:
+        me = self.runtime.get(Nested, self.key)
+        self.value += 1
+        try:
+            await me.middle(how)
+        except Odd:
+            self.names.append("caught at the top")
+        return self.value, self.names
+
+    async def middle(self, how: str) -> None:
+        me = self.runtime.get(Nested, self.key)
+        self.value += 10
+        if how == "inner, caught at the top":
+            await me.inner(True)
+        elif how == "inner, caught in the middle":
+            try:
+                await me.inner(True)
+            except Odd:
+                self.names.append("caught in the middle")
+        elif how == "middle, after inner":
+            await me.inner(False)
+            raise Odd
+        elif how == "two after each other":
+            await me.inner(False)
+            await me.inner(False)
+        elif how == "gather in the middle":
+            await asyncio.gather(me.inner(False), me.inner(False))
+        else:
+            await asyncio.gather(me.inner(True), me.inner(False), return_exceptions=True)
+
+    async def inner(self, fail: bool) -> None:
+        self.value += 100
+        await turns(2)
+        if fail:
+            raise Odd
+
+
+@pytest.mark.parametrize(
+    ("how", "value", "names"),
+    [
+        ("inner, caught at the top", 1, ["caught at the top"]),
+        ("inner, caught in the middle", 11, ["caught in the middle"]),
+        ("middle, after inner", 1, ["caught at the top"]),
+        ("two after each other", 211, []),
+        ("gather in the middle", 211, []),
+    ],
+)
+async def test_joins_within_joins(system: ActorSystem, how: str, value: int, names: list[str]) -> None:
+    """Joined calls nest: each failure is undone to where the call began that let it pass."""
+    nested = system.get(Nested, how)
+    assert await nested.top(how) == (value, names)
+    await nested.inner(False)
+    assert (await nested.top("two after each other"))[0] == value + 100 + 211
+
+
+async def test_tangled_joins_within_a_join_poison_the_turn(system: ActorSystem) -> None:
+    """Side by side they can't be told apart, wherever they began."""
+    nested = system.get(Nested, 1)
+    with pytest.raises(TurnPoisoned):
+        await nested.top("one of a gather")
+    await nested.inner(False)
+    assert (await nested.top("two after each other"))[0] == 311
+
+
 async def test_joins_side_by_side(system: ActorSystem) -> None:
     """Calls that join a turn at the same time are fine while none fails."""
     assert await system.get(Link, "a").side_by_side(False) == ["int", "int"]
