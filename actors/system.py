@@ -10,17 +10,20 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeVar, cast, overload
 
+import msgspec
+
 from ..runtime.actor import Actor
 from ..runtime.actor_type import ActorType
 from ..runtime.address import GivenKey, normal_key
-from ..runtime.chain import CALLER, Turn
+from ..runtime.chain import CALLER, Caller, Turn
 from ..runtime.clock import Clock
+from ..runtime.codec import BAD_VALUE, ENCODER, reason
 from ..runtime.durations import Duration
 from ..runtime.limits import Limits
 from ..runtime.ref import Ref
 from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, ActorSystem
 from ..storage.commit_log import CommitLog
-from ..storage.errors import CallerError
+from ..storage.errors import CallerError, InvalidValue
 from .correlation import current_correlation_id, new_correlation_id
 from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
@@ -113,7 +116,7 @@ class Runtime(ActorSystem):
     async def start(
         self,
         workflow: type[object],
-        input: object = None,  # noqa: A002
+        input: object = msgspec.UNSET,  # noqa: A002
         *,
         id: GivenKey | None = None,  # noqa: A002
         on_conflict: OnConflict = "reject",
@@ -131,55 +134,91 @@ class Runtime(ActorSystem):
         ref, tenant, tags   kept with the run
 
         Called in an actor's turn, the start is part of the turn's commit; called in a step, it happens once however often the
-        step is tried (its id then follows from the step).  Raises `InvalidRunId`, `InvalidInput` or `RunExists`.
+        step is tried.  Raises `InvalidRunId`, `InvalidInput`, `InvalidValue` (a label) or `RunExists`.
         """
         kind = self.workflow_type(workflow)
+        if on_conflict not in _ON_CONFLICT:
+            raise CallerError(f"on_conflict must be one of {', '.join(_ON_CONFLICT)}; got {on_conflict!r}")
         caller = CALLER.get()
-        if caller is None:
-            pass
-        elif isinstance(caller, RunScope):
-            raise CallerError("run() can't start other runs by itself; start them in a step")
-        elif isinstance(caller, StepScope):
-            if id is None:
-                id = (caller.op.run.activation.ref.type.name, *_parts(caller.op.run.activation.ref), caller.op.name, caller.op.nth)  # noqa: A001
-                on_conflict = "join"
-        key = uuid.uuid4().hex if id is None else check_run_id(id)
-        normal, key_bytes = normal_key(key, kind.name)
+        scope, turn = (None, None) if caller is None else self._starts_from(caller)
+        key_bytes = b""
+        if id is not None:
+            normal, key_bytes = normal_key(check_run_id(id), kind.name)
+        else:
+            normal, key_bytes = normal_key(uuid.uuid4().hex, kind.name)
         encoded = kind.encode_input(input)
-        options = StartOptions(
-            on_conflict, correlation_id or current_correlation_id() or new_correlation_id(), ref, tenant, dict(tags or {})
-        )
-        turn = caller if isinstance(caller, Turn) and not caller.over else None
-        if turn is not None and turn.shared:
-            raise CallerError("a @shared method can't start runs; take the mark away")
-        run_ref, number, _ = self.engine.start_in(turn, kind, normal, key_bytes, encoded, options)
+        options = _start_options(on_conflict, correlation_id, ref, tenant, tags)
+        row: bytes | None = None
+        if scope is not None:
+            row = scope.start_row(kind.number_bytes + (b"" if id is None else key_bytes))
+            known = scope.known(row)
+            if known is not None:
+                await self.store.wait_durable(known[1])
+                return Run(self, self.ref_from_bytes(kind.number_bytes, known[0]))
         if turn is None:
+            if self.engine.starting:
+                await self.engine.wait_started(kind, key_bytes)
+            extra = None if row is None else {row: key_bytes}
+            run_ref, number, started = self.engine.start_in(None, kind, normal, key_bytes, encoded, options, extra)
+            if row is not None and started:
+                scope.keep(row, key_bytes, number)  # type: ignore[union-attr]
             await self.store.wait_durable(number)
-        elif number > turn.root.dep:
-            turn.root.dep = number
+        else:
+            run_ref, number, _ = self.engine.start_in(turn, kind, normal, key_bytes, encoded, options)
+            if number > turn.root.dep:
+                turn.root.dep = number
         return Run(self, run_ref)
+
+    def _starts_from(self, caller: Caller) -> tuple[StepScope | None, Turn | None]:
+        """The step or the turn of this runtime that a start belongs to; raises when the caller can't start runs."""
+        if isinstance(caller, RunScope):
+            raise CallerError("run() can't start other runs by itself; start them in a step")
+        if isinstance(caller, StepScope):
+            return (caller, None) if caller.op.run.engine is self.engine else (None, None)
+        if isinstance(caller, Turn) and not caller.over and caller.activation.system is self:
+            if caller.shared:
+                raise CallerError("a @shared method can't start runs; take the mark away")
+            return None, caller
+        return None, None
 
     async def start_many(
         self, workflow: type[TakesInput[In, Out]], inputs: Iterable[tuple[GivenKey, In]], *, correlation_id: str | None = None
     ) -> list[Run[Out]]:
         """Start a batch of (id, input) in as few commits as they fit in; ids in use are left out of what is returned.
 
-        Everything is checked before anything is started.  Raises `InvalidRunId` or `InvalidInput`.
+        In a turn and in a step it is what `start` is there.  Everything is checked before anything is started.  Raises `InvalidRunId` or `InvalidInput`.
         """
         kind = self.workflow_type(workflow)
         checked = []
         for id_, input_ in inputs:
             normal, key_bytes = normal_key(check_run_id(id_), kind.name)
             checked.append((normal, key_bytes, kind.encode_input(input_)))
+        options = _start_options("join", correlation_id, None, None, None)
+        caller = CALLER.get()
+        scope, turn = (None, None) if caller is None else self._starts_from(caller)
         runs: list[Run[Out]] = []
         newest = 0
         for normal, key_bytes, encoded in checked:
-            options = StartOptions("join", correlation_id or current_correlation_id() or new_correlation_id())
-            ref, number, started = self.engine.start_in(None, kind, normal, key_bytes, encoded, options)
+            if correlation_id is None:
+                options = msgspec.structs.replace(options, correlation_id=current_correlation_id() or new_correlation_id())
+            if turn is None and self.engine.starting:
+                await self.engine.wait_started(kind, key_bytes)
+            row = None if scope is None else scope.start_row(kind.number_bytes + key_bytes)
+            if scope is not None and row is not None and (known := scope.known(row)) is not None:
+                newest = max(newest, known[1])
+                runs.append(Run(self, self.ref_from_bytes(kind.number_bytes, known[0])))
+                continue
+            extra = None if row is None else {row: key_bytes}
+            ref, number, started = self.engine.start_in(turn, kind, normal, key_bytes, encoded, options, extra)
             newest = max(newest, number)
             if started:
+                if scope is not None and row is not None:
+                    scope.keep(row, key_bytes, number)
                 runs.append(Run(self, ref))
-        await self.store.wait_durable(newest)
+        if turn is None:
+            await self.store.wait_durable(newest)
+        elif newest > turn.root.dep:
+            turn.root.dep = newest
         return runs
 
     @overload
@@ -345,5 +384,25 @@ class Runtime(ActorSystem):
         return [kind for kind in self._types.values() if isinstance(kind, WorkflowType)]
 
 
-def _parts(ref: Ref) -> tuple[str | int | bytes, ...]:
-    return ref.key if isinstance(ref.key, tuple) else (ref.key,)
+_ON_CONFLICT = ("reject", "join", "replace")
+_decode_options = msgspec.msgpack.Decoder(StartOptions).decode
+
+
+def _start_options(
+    on_conflict: OnConflict,
+    correlation_id: str | None,
+    ref: tuple[str, str] | None,
+    tenant: str | None,
+    tags: Mapping[str, str] | None,
+) -> StartOptions:
+    """The options of a start; raises `InvalidValue` for a label that could not be read again."""
+    given = correlation_id is not None or ref is not None or tenant is not None or tags is not None
+    if correlation_id is None:
+        correlation_id = current_correlation_id() or new_correlation_id()
+    if given:
+        try:
+            labels = StartOptions(on_conflict, correlation_id, ref, tenant, {} if tags is None else dict(tags))
+            return _decode_options(ENCODER.encode(labels))
+        except BAD_VALUE as error:
+            raise InvalidValue(f"the labels of a run are texts: correlation_id, ref (two), tenant, tags; {reason(error)}") from error
+    return StartOptions(on_conflict, correlation_id)

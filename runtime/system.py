@@ -269,7 +269,7 @@ class ActorSystem:
         if kind is not None:
             return kind
         self.check_open()
-        if not issubclass(actor_type, Actor) or actor_type is Actor:
+        if not isinstance(actor_type, type) or not issubclass(actor_type, Actor) or actor_type is Actor:
             raise UnknownActorType(f"expected a subclass of Actor; got {actor_type!r}")
         name = type_name(actor_type)
         taken = self._types_by_name.get(name)

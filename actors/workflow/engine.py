@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -22,9 +23,10 @@ import msgspec
 from ...runtime.alarms import AlarmRecord, after_commit, alarm_writes
 from ...runtime.chain import Turn
 from ...storage import layout
-from ...storage.errors import StorageError, StorageFailed
+from ...storage.errors import CallerError, Damaged, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ...storage.keys import decode_key, encode_index_values, next_prefix
+from ...runtime.errors import NotRunning
 from ..errors import ErrorRecord, InvalidRunId, RunExists, RunFailed, record_error
 from .deadlines import Deadlines
 from .head import ENDED, RESUMED, RunHead, RunStatus
@@ -48,7 +50,7 @@ from .step_plan import StepPlan
 
 if TYPE_CHECKING:
     from ...runtime.activation import Activation
-    from ...runtime.address import ActorKey
+    from ...runtime.address import ActorKey, GivenKey
     from ...runtime.ref import Ref
     from ..system import Runtime
     from .workflow import Workflow
@@ -94,6 +96,8 @@ class Engine:
         self._to_resume: deque[tuple[WorkflowType, RunStatus, bytes]] = deque()
         self._fill_scheduled = False
         self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
+        # Runs started by turns that haven't ended, by the keys of their rows in the directory.
+        self.starting: dict[bytes, asyncio.Future[None]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self._stopped = False
         # Coroutines of runs that left memory but can't be closed: kept, so that the collector doesn't run them on.
@@ -114,24 +118,42 @@ class Engine:
         """Begin nothing more; what is in progress is dropped and goes on when the folder is opened again."""
         self._stopped = True
         self.deadlines.stop()
+        bodies = [op.task for run in self._live for op in run.pending.values() if op.task is not None]
         for run in list(self._live):
             run.drop()
+        if bodies:  # cancelled now; closing waits until they have let go of what they hold
+            self.system.spawn(_wait_all(bodies), "steps that were in progress")
         for waiters in self._waiters.values():
             for future in waiters:
                 if not future.done():
-                    future.cancel()
+                    future.set_exception(NotRunning("the runtime was closed before the run ended; it goes on when the folder is opened"))
         self._waiters.clear()
 
     # -- starting --------------------------------------------------------------------------------------------------
 
+    async def wait_started(self, kind: WorkflowType, key_bytes: bytes) -> None:
+        """Return when no turn is about to start the run with this key."""
+        directory_key = layout.DIRECTORY + kind.number_bytes + key_bytes
+        while (undecided := self.starting.get(directory_key)) is not None:
+            await asyncio.wait((undecided,))
+
     def start_in(
-        self, writes_of: Turn | None, kind: WorkflowType, key: ActorKey, key_bytes: bytes, encoded_input: bytes, options: StartOptions
+        self,
+        writes_of: Turn | None,
+        kind: WorkflowType,
+        key: ActorKey,
+        key_bytes: bytes,
+        encoded_input: bytes,
+        options: StartOptions,
+        extra: Writes | None = None,
     ) -> tuple[Ref, int, bool]:
-        """Start a run, in a commit of its own or in that of a turn.
+        """Start a run, in a commit of its own (with `extra` writes) or in that of a turn.
 
         Returns the run's ref, the commit to wait for, and whether it was started (False: joined).  Raises `RunExists`.
         """
         ref = self.system.make_ref(kind, key, key_bytes)
+        if ref.directory_key in self.starting and (writes_of is None or ref.directory_key not in writes_of.root.writes):
+            raise RunExists(f"run {ref} is being started by a turn that hasn't ended; use another id, or start it again later")
         activation = ref.activation
         if activation is None:
             activation = self.system.directory.activate(ref)
@@ -153,6 +175,8 @@ class Engine:
             now_ms, msgspec.Raw(encoded_input), options.correlation_id, options.ref, options.tenant, options.tags
         )
         writes = replaced
+        if extra:
+            writes.update(extra)
         writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
         workflow.head = RunHead(status, now_ms, now_ms, None, options.correlation_id)
         if place:
@@ -166,20 +190,30 @@ class Engine:
                 number = activation.commit(writes)
             except BaseException:
                 self._not_started(activation, kind, place)
+                if replaced:
+                    self._again_later([ref])  # the run that was to be replaced goes on
                 raise
             self._started(activation, started, place)
             return ref, number, True
         activation.stage_fields(writes)
         activation.claim_row(writes)
         writes_of.root.writes.update(writes)
+        undecided = self.starting[ref.directory_key] = self.system.loop.create_future()
 
         def committed(number: int) -> None:
+            del self.starting[ref.directory_key]
+            undecided.set_result(None)
             activation.stored = True
             activation.dep = number
             self._started(activation, started, place)
 
+        def rolled_back() -> None:
+            del self.starting[ref.directory_key]
+            undecided.set_result(None)
+            self._not_started(activation, kind, place)
+
         after_commit(writes_of, committed)
-        after_rollback(writes_of, lambda: self._not_started(activation, kind, place))
+        after_rollback(writes_of, rolled_back)
         return ref, 0, True
 
     def _started(self, activation: Activation, started: Started, place: bool) -> None:
@@ -290,21 +324,26 @@ class Engine:
         try:
             taken = self._resume_page()
             for kind, maybe in self._maybe_queued.items():
-                if maybe and not self._to_resume:
+                if maybe and not self._will_resume(kind):
                     taken += self._start_queued(kind, _RECOVERY_PAGE)
         except StorageError as error:
             _log.error("waiting runs can't be read: %s", error)
+            self.system.clock.call_later(_FIRST_AGAIN_SECONDS, self._fill_later)
             return
         if taken and (self._to_resume or True in self._maybe_queued.values()):
             self._fill_later()
 
+    def _will_resume(self, kind: WorkflowType) -> bool:
+        return any(waiting is kind for waiting, _, _ in self._to_resume)
+
     def _resume_page(self) -> int:
-        taken = 0
-        while self._to_resume and taken < _RECOVERY_PAGE:
+        taken = full = 0
+        while full < len(self._to_resume) and taken < _RECOVERY_PAGE:
             kind, status, after = self._to_resume[0]
             if not self._has_place(kind):
-                self._to_resume.rotate(-1)
-                return taken
+                self._to_resume.rotate(-1)  # others may have places
+                full += 1
+                continue
             prefix = _status_prefix(kind, status)
             rows = self.system.store.scan(max(prefix, after), next_prefix(prefix), limit=_RECOVERY_PAGE - taken)
             if not rows:
@@ -351,7 +390,11 @@ class Engine:
         head = cast("Workflow", activation.instance).head
         if not activation.stored or head.status in ENDED:
             return None
-        fold = self._fold(activation)
+        try:
+            fold = self._fold(activation)
+        except Damaged as error:
+            self._stuck(activation, record_error(error))
+            return None
         kind = cast("WorkflowType", activation.type)
         run = self._make_live(activation, fold)
         run.has_slot = True
@@ -360,8 +403,12 @@ class Engine:
             run.replies[key] = stored
         if head.status != "running":
             writes: Writes = {}
-            run.set_head("running", writes, run.now_ms())
-            activation.commit(writes, reserve=True)
+            try:
+                run.set_head("running", writes, run.now_ms())
+                activation.commit(writes, reserve=True)
+            except StorageError:
+                self.let_go(run)
+                raise
         _log.info("run %s goes on", ref, extra={"run_id": str(ref), "correlation_id": run.correlation_id})
         self._begin(run)
         return run
@@ -517,15 +564,20 @@ class Engine:
 
     def stuck(self, run: LiveRun, error: ErrorRecord) -> None:
         """The code doesn't fit the journal: nothing is lost, nothing goes on until other code is there."""
-        activation = run.activation
+        self._stuck(run.activation, error)
+        self._unmake_live(run)
+
+    def _stuck(self, activation: Activation, error: ErrorRecord) -> None:
+        workflow = cast("Workflow", activation.instance)
+        head = workflow.head
+        workflow.head = RunHead("stuck", head.created_ms, self.system.clock.now_ms(), error, head.correlation_id)
         writes: Writes = {}
         try:
-            run.set_head("stuck", writes, run.now_ms(), error)
+            activation.stage_fields(writes)
             activation.commit(writes, reserve=True)
         except StorageError as failure:
             _log.error("run %s: %s", activation.ref, failure)
         _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
-        self._unmake_live(run)
         for future in self._waiters.pop(activation.ref.directory_key, ()):
             if not future.done():
                 future.set_exception(RunFailed(str(activation.ref), "stuck", error))
@@ -571,6 +623,7 @@ class Engine:
                 if self._has_place(cast("WorkflowType", activation.type)):
                     self.resume(ref)
                 else:
+                    self._maybe_queued[cast("WorkflowType", activation.type)] = True
                     self._to_resume.append((cast("WorkflowType", activation.type), "running", b""))
             elif not activation.stored:
                 for future in self._waiters.pop(ref.directory_key, ()):
@@ -586,7 +639,7 @@ class Engine:
         """A future of the stored result of a run that goes on; None when it has ended or is stuck."""
         activation = ref.activation or self.system.directory.activate(ref)
         status = activation.instance.head.status  # type: ignore[attr-defined]
-        if status in _SETTLED:
+        if status in _SETTLED and not (status == "stuck" and self._will_resume(cast("WorkflowType", activation.type))):
             return None
         future: asyncio.Future[bytes] = self.system.loop.create_future()
         waiters = self._waiters.setdefault(ref.directory_key, [])
@@ -610,6 +663,9 @@ class Engine:
     def redrive(self, ref: Ref, encoded_input: bytes | None) -> int:
         """Let a failed run go on at the failed step; returns the commit to wait for."""
         activation = ref.activation or self.system.directory.activate(ref)
+        status = cast("Workflow", activation.instance).head.status
+        if status != "failed":
+            raise CallerError(f"run {ref} is {status}; only a failed run can be redriven")
         fold = self._fold(activation)
         at_ms = max(self.system.clock.now_ms(), fold.ended.at_ms if fold.ended else 0)
         record = Redriven(at_ms, None if encoded_input is None else msgspec.Raw(encoded_input))
@@ -617,8 +673,12 @@ class Engine:
         workflow = cast("Workflow", activation.instance)
         head = workflow.head
         workflow.head = RunHead("queued", head.created_ms, at_ms, None, head.correlation_id)
-        activation.stage_fields(writes)
-        number = activation.commit(writes)
+        try:
+            activation.stage_fields(writes)
+            number = activation.commit(writes)
+        except StorageError:
+            self.system.directory.drop(activation)
+            raise
         self._maybe_queued[cast("WorkflowType", activation.type)] = True
         self._fill_later()
         return number
@@ -627,6 +687,9 @@ class Engine:
         """Stop a run for good; returns the commit to wait for."""
         activation = ref.activation or self.system.directory.activate(ref)
         run = live_run(activation)
+        status = cast("Workflow", activation.instance).head.status
+        if status in ENDED:
+            raise CallerError(f"run {ref} is {status} already")
         fold = self._fold(activation)
         record = Terminated(max(self.system.clock.now_ms(), fold.started.at_ms), reason)
         position = fold.next_position if run is None else run.next_position
@@ -670,6 +733,10 @@ ALL_STATUSES: Final[tuple[RunStatus, ...]] = (
 )  # fmt: skip
 
 
+async def _wait_all(tasks: list[asyncio.Future[Any]]) -> None:
+    await asyncio.wait(tasks)
+
+
 def live_run(activation: Activation) -> LiveRun | None:
     """The working part of a run that is in memory, None when there is none."""
     run: LiveRun | None = activation.instance.__dict__.get("_live")
@@ -684,13 +751,13 @@ def after_rollback(turn: Turn, callback: Callable[[], None]) -> None:
     root.after_rollback.append(callback)
 
 
-def check_run_id(given: object) -> ActorKey:
+def check_run_id(given: object) -> GivenKey:
     """The key of a run; raises `InvalidRunId`."""
     if given.__class__ is str and given.isprintable() and 0 < len(given) <= MAX_ID_CHARACTERS and " " not in given:  # type: ignore
         return given  # type: ignore[return-value]
     parts = given if isinstance(given, tuple) else (given,)
     for part in parts:
-        text = str(part) if isinstance(part, (str, int)) and not isinstance(part, bool) else ""
+        text = str(part) if isinstance(part, (str, int, uuid.UUID)) and not isinstance(part, bool) else ""
         if not text or not text.isprintable() or " " in text:
             raise InvalidRunId(
                 f"a run id must be a text of printable characters without blanks, or a tuple of such texts and whole numbers; "
@@ -698,7 +765,7 @@ def check_run_id(given: object) -> ActorKey:
             )
     if not parts or sum(len(str(part)) + 1 for part in parts) - 1 > MAX_ID_CHARACTERS:
         raise InvalidRunId(f"a run id must have 1 to {MAX_ID_CHARACTERS} characters; got {len(str(given))}")
-    return cast("ActorKey", given)
+    return cast("GivenKey", given)
 
 
 def _failure(ref: Ref, record: Finished | Failed | Terminated | None) -> RunFailed:

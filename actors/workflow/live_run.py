@@ -134,6 +134,8 @@ class LiveRun:
         kind = self.type
         op = StepOp(self, name, self._use(name), function, plan, args, retry or kind.retry, thread)
         op.timeout_seconds = kind.step_timeout_seconds if timeout is None else to_seconds(timeout, what=f"timeout of step {name}")
+        if op.timeout_seconds == 0:
+            raise CallerError(f"{self.activation.ref}: the timeout of step {name} must be more than 0")
         self._ask(op)
         return op.future
 

@@ -442,6 +442,8 @@ class StepScope:
         op = self.op
         if self.over:
             raise StepOver(f"{op}: the attempt is over, so {ref}.{plan.name} is not called")
+        if ref.system is not op.run.engine.system:
+            return await _call_elsewhere(ref, plan, args, kwargs)
         commits = op.run.engine.system.store.group_commit
         if plan.shared:
             args, kwargs = plan.check_arguments(args, kwargs, ref)
@@ -449,10 +451,9 @@ class StepScope:
         else:
             args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
             row = self._row(ref.directory_key + plan.name.encode() + encoded)
+            known = self.known(row)
             replies = op.replies
-            if replies is None:
-                replies = op.replies = op.take_replies()
-            known = replies.get(row)
+            assert replies is not None
             if known is not None:
                 await commits.wait_durable(known[1])
                 return plan.decode_result(known[0])
@@ -476,6 +477,45 @@ class StepScope:
             self._uses = {}
         nth = self._uses[digest] = self._uses.get(digest, 0) + 1
         return self.op.reply_prefix() + digest + nth.to_bytes(4, "big")
+
+
+    def start_row(self, what: bytes) -> bytes:
+        """The row under which this attempt's next start of a run is remembered."""
+        if self.over:
+            raise StepOver(f"{self.op}: the attempt is over, so it starts no run")
+        return self._row(b"start " + what)
+
+    def known(self, row: bytes) -> tuple[bytes, int] | None:
+        """What an attempt before got under a row, and the commit it rests on; None when that didn't happen."""
+        op = self.op
+        replies = op.replies
+        if replies is None:
+            replies = op.replies = op.take_replies()
+        known = replies.get(row)
+        if known is not None and op.run.engine.system.store.group_commit.failure(known[1]) is not None:
+            del replies[row]  # the commit was lost, and the effect with it
+            return None
+        return known
+
+    def keep(self, row: bytes, reply: bytes, number: int) -> None:
+        """Remember what commit `number` keeps under a row."""
+        assert self.op.replies is not None
+        self.op.replies[row] = (reply, number)
+
+
+async def _call_elsewhere(
+    ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+) -> object:
+    """A call to an actor of another runtime: its commits can't keep this run's rows, so it is made at least once."""
+    args, kwargs = plan.check_arguments(args, kwargs, ref)
+    dep, reply, error = await run_turn(ref, plan, args, kwargs, None, None)
+    try:
+        await ref.system.store.wait_durable(dep)
+    except StorageFailed as failure:
+        raise failure from error
+    if error is not None:
+        raise error
+    return reply
 
 
 class KeptReply:

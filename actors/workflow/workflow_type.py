@@ -24,7 +24,7 @@ MAX_INPUT_BYTES: Final = 8 << 20
 class WorkflowType(ActorType):
     """One workflow type in one runtime."""
 
-    __slots__ = ("_decode_input", "_decode_output", "max_running", "retry", "step_timeout_seconds", "takes_input")
+    __slots__ = ("_decode_input", "_default_input", "_decode_output", "max_running", "retry", "step_timeout_seconds", "takes_input")
 
     def __init__(self, actor_class: type[Workflow], number: int) -> None:
         """Read the class; raises `InvalidActor` when it breaks a rule of workflows."""
@@ -44,6 +44,8 @@ class WorkflowType(ActorType):
         if len(required) > 1 or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:1]):
             raise InvalidActor(f"{where} must take one input (or none); gather several values in a struct")
         self.takes_input = bool(parameters)
+        # What a start without input means: the parameter's default, else None.
+        self._default_input = parameters[0].default if parameters and not required else None
         try:
             hints = get_type_hints(run, include_extras=True, localns=vars(actor_class))
             self._decode_input: Callable[[bytes | msgspec.Raw], object] = msgspec.msgpack.Decoder(
@@ -56,11 +58,18 @@ class WorkflowType(ActorType):
             raise InvalidActor(f"an annotation of {where} can't be resolved: {error}; define the type at module level") from error
         except TypeError as error:
             raise InvalidActor(f"the input or the result of {where} has a type that can't be stored: {error}") from error
+        if actor_class.indexes is not Workflow.indexes:
+            raise InvalidActor(f"{actor_class.__name__}.indexes: the indexes over runs are the engine's; leave them alone")
+        limit = actor_class.max_running
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise InvalidActor(f"{actor_class.__name__}.max_running must be None or at least 1; got {limit!r}")
         if not isinstance(actor_class.retry, Retry):
             raise InvalidActor(f"{actor_class.__name__}.retry must be a Retry; got {actor_class.retry!r}")
         self.retry = actor_class.retry
         timeout = actor_class.step_timeout
         self.step_timeout_seconds = None if timeout is None else to_seconds(timeout, what="step_timeout")
+        if self.step_timeout_seconds == 0:
+            raise InvalidActor(f"{actor_class.__name__}.step_timeout must be more than 0, or None for no timeout")
         self.max_running = actor_class.max_running
 
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
@@ -69,6 +78,8 @@ class WorkflowType(ActorType):
 
     def encode_input(self, value: object) -> bytes:
         """The input as it is stored; raises `InvalidInput` when it doesn't match the annotation of `run()`."""
+        if value is msgspec.UNSET:
+            value = self._default_input
         try:
             encoded = ENCODER.encode(value)
             self._decode_input(encoded)
