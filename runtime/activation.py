@@ -22,7 +22,7 @@ from ..storage import layout
 from ..storage.errors import HoldfastError, Overloaded, StorageFailed
 from ..storage.group_commit import Writes
 from ..storage.keys import MAX_INDEX_ENTRY_BYTES, encode_index_values, encode_number
-from .actor import Actor, activation_of, set_activation
+from .actor import Actor, activation_of, set_activation, unset_activation
 from .actor_storage import ActorStorage
 from .alarms import Alarms
 from .chain import CALLER, Turn
@@ -407,6 +407,10 @@ class Activation:
             future = self.mailbox.popleft()
             if not future.done():
                 future.set_result(None)
+        if self.turn is None:
+            # Break the rings, or dropped actors would lie about until the collector comes.
+            self._storage = self._alarms = self._view = None
+            unset_activation(self.instance)
 
 
 class ReadOnlyActivation:

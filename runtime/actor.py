@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
 
 from .address import ActorKey
 from .alarms import Alarm, Alarms
+from .errors import TurnOver
 from .registry import register_actor_type
 
 if TYPE_CHECKING:
@@ -82,3 +83,18 @@ def activation_of(actor: Actor) -> Activation:
 def set_activation(actor: Actor, activation: Activation) -> None:
     """Tie an actor to its activation (or to a stand-in that only reads)."""
     actor._activation = activation  # pyright: ignore[reportPrivateUsage]
+
+
+def unset_activation(actor: Actor) -> None:
+    """Untie an actor that left memory; what it holds can still be looked at."""
+    actor.__dict__.pop("_activation", None)
+
+
+class _Nowhere:
+    """What an actor has in place of an activation when it left memory."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise TurnOver("this actor has left memory; code that outlives its turn must not use it")
+
+
+Actor._activation = cast("Activation", _Nowhere())  # pyright: ignore[reportPrivateUsage]

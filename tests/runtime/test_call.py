@@ -383,3 +383,16 @@ async def test_a_kept_ref_keeps_no_actor_alive(folder: Path, clock: ManualClock)
         assert alive() is None
         assert [await ref.add() for ref in refs] == [4, 5, 6]
         assert len(system.directory) == 1
+
+
+async def test_code_that_outlives_its_actor_is_told_so(
+    system: ActorSystem, clock: ManualClock, door: Door
+) -> None:
+    """A task that still uses an actor that left memory gets `TurnOver`, not stale data."""
+    await system.get(Till, 1).leave_task("storage")
+    clock.advance(1000)
+    assert len(system.directory) == 0
+    door.leave.set()
+    assert door.task is not None
+    with pytest.raises(TurnOver, match="left memory"):
+        await door.task

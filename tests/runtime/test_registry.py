@@ -134,6 +134,6 @@ async def test_stored_type_that_is_not_imported(folder: Path, monkeypatch: pytes
         key_bytes = system.get(OnceOnly, 1).key_bytes  # type: ignore[attr-defined]  # pyright: ignore
     monkeypatch.setattr("holdfast.runtime.registry._classes", {})
     async with ActorSystem(folder) as system:
-        with pytest.raises(UnknownActorType, match="'OnceOnly'.*import"):
+        with pytest.raises(UnknownActorType, match=r"'OnceOnly'.*import"):
             system.ref_from_bytes(number, key_bytes)
         assert "OnceOnly" in system.stored_types()

@@ -1,0 +1,85 @@
+"""P8: memory follows activity, not data."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+import pytest
+
+from holdfast.runtime.actor import Actor
+from holdfast.runtime.limits import Limits
+from holdfast.runtime.system import ActorSystem
+
+
+class Point(Actor):
+    value: int = 0
+    names: list[str] = []
+
+    async def touch(self) -> int:
+        self.value += 1
+        self.names.append("a name that takes some room in memory")
+        return self.value
+
+    async def set_alarm(self) -> None:
+        self.alarms.set("30 days", payload="x" * 50)
+
+    async def on_alarm(self, alarm: object) -> None: ...
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that no file backs: what LMDB maps doesn't count."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) << 10
+    pytest.skip("this system does not tell")
+
+
+async def touch_all(system: ActorSystem, numbers: range, alarms: bool = False) -> None:
+    async def worker(mine: range) -> None:
+        for number in mine:
+            point = system.get(Point, number)
+            if alarms:
+                await point.set_alarm()
+            else:
+                await point.touch()
+
+    await asyncio.gather(*[worker(numbers[start::200]) for start in range(200)])
+
+
+async def growth(folder: Path, warm: int, count: int, limits: Limits, alarms: bool = False) -> int:
+    """Bytes that the process grew by while `count` actors were touched, after `warm` others."""
+    async with ActorSystem(folder, limits=limits) as system:
+        await touch_all(system, range(warm), alarms)
+        gc.collect()
+        before = anonymous_bytes()
+        await touch_all(system, range(warm, warm + count), alarms)
+        assert len(system.directory) <= limits.max_active + 250
+        gc.collect()
+        grown = anonymous_bytes() - before
+        assert len(system.keys(Point, limit=10)) == 10
+        return grown
+
+
+async def test_memory_stays_flat_over_200_000_actors(tmp_path: Path) -> None:
+    """200 000 distinct actors touched once, 10 000 in memory at most: nothing of the others stays."""
+    assert await growth(tmp_path / "data", 40_000, 160_000, Limits(max_active=10_000)) < 24 << 20
+
+
+async def test_alarms_cost_disk_and_no_memory(tmp_path: Path) -> None:
+    """20 000 far alarms are found by their order on disk; the process doesn't keep them."""
+    assert await growth(tmp_path / "data", 20_000, 20_000, Limits(max_active=1_000), alarms=True) < 12 << 20
+
+
+async def test_dropped_actors_go_at_once(tmp_path: Path) -> None:
+    """Nothing keeps an actor that left memory, nor must the garbage collector come for it."""
+    async with ActorSystem(tmp_path / "data", limits=Limits(max_active=50)) as system:
+        gc.disable()
+        try:
+            await touch_all(system, range(2_000))
+        finally:
+            gc.enable()
+        alive = sum(isinstance(one, Point) for one in gc.get_objects())
+        assert alive <= len(system.directory) + 1
+        assert len(system.directory) <= 300
