@@ -42,7 +42,7 @@ async def run_case(
         except StorageClosed as error:
             refused = str(error)
             break
-        if results == [None, None]:
+        if all(result is None for result in results):
             acknowledged.append(turn)
             continue
         assert all(isinstance(result, StorageFailed) for result in results), results

@@ -74,6 +74,19 @@ async def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
         assert (target / "letter").read_text() == "mine"
 
 
+async def test_a_folder_made_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destination that comes up while the copy is made is left alone, although a rename would take its
+    place."""
+    monkeypatch.setattr(backup_module, "sync_file", lambda _: (tmp_path / "copy").mkdir())
+    async with open_store(tmp_path / "data") as store:
+        with pytest.raises(FolderRefused, match="exists"):
+            await backup(store.environment, tmp_path / "copy")
+    assert sorted(os.listdir(tmp_path)) == ["copy", "data"]
+    assert os.listdir(tmp_path / "copy") == []
+
+
 @pytest.mark.parametrize("step", ["sync_file", "sync_folder"])
 async def test_a_backup_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

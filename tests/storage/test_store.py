@@ -161,7 +161,7 @@ async def test_the_quota_refuses_growth_and_lets_go(tmp_path: Path) -> None:
     async with open_store(tmp_path / "data", quota_bytes=quota) as store:
         stored: list[bytes] = []
         with pytest.raises(StorageFull, match=rf"its quota_bytes={quota}"):
-            while True:
+            for _ in range(2000):
                 key = storage_key(b"%04d" % len(stored))
                 await write(store, {key: bytes(3000)})
                 stored.append(key)
@@ -278,7 +278,7 @@ async def test_the_floor_of_free_space_comes_before_the_full_disk(small_disk: Pa
     async with open_store(small_disk / "data", min_free_bytes=2 << 20, quota_bytes=6 << 20) as store:
         stored: list[bytes] = []
         with pytest.raises(StorageFull):
-            while True:
+            for _ in range(2000):
                 stored.append(storage_key(b"%04d" % len(stored)))
                 await write(store, {stored[-1]: bytes(40_000)})
         await write(store, dict.fromkeys(stored[:-1], None))
