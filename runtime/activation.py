@@ -118,7 +118,7 @@ class Activation:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self.hand_over()  # it was ours already
-            elif self.mailbox is not None and future in self.mailbox:
+            elif future in self.mailbox:
                 self.mailbox.remove(future)
             raise
 

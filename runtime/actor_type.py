@@ -18,8 +18,9 @@ class ActorType:
     """One actor type in one runtime."""
 
     __slots__ = (
-        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_alarm", "index_prefixes",
-        "has_on_evict", "methods", "name", "number", "number_bytes", "on_alarm", "ref_class",
+        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_alarm",
+        "index_prefixes", "has_on_evict", "methods", "name", "number", "number_bytes", "on_alarm",
+        "ref_class",
     )  # fmt: skip
 
     def __init__(self, actor_class: type[Actor], number: int) -> None:
@@ -38,7 +39,8 @@ class ActorType:
         self.methods = self.make_methods(actor_class)
         self.ref_class: type[Ref] = make_ref_class(self.name, self.methods)
         self.index_prefixes = tuple(
-            layout.FIELD_INDEX + self.number_bytes + bytes((position,)) for position in range(len(self.fields.indexes))
+            layout.FIELD_INDEX + self.number_bytes + bytes((position,))
+            for position in range(len(self.fields.indexes))
         )
         self.has_init = actor_class.__init__ is not object.__init__
         self.has_on_activate = actor_class.on_activate is not Actor.on_activate

@@ -17,8 +17,8 @@ _SHORT_CHARACTERS = MAX_ACTOR_KEY_BYTES - 1
 def normal_key(key: GivenKey, type_name: str) -> tuple[ActorKey, bytes]:
     """The key as actors see it (a UUID becomes its text) and its bytes; raises `InvalidKey`."""
     normal: ActorKey
-    if key.__class__ is str and 0 < len(key) <= _SHORT_CHARACTERS and key.isascii():  # type: ignore[union-attr, arg-type]
-        return key, b"\x03" + key.encode()  # type: ignore[union-attr, return-value]  # what encode_key makes of it
+    if type(key) is str and 0 < len(key) <= _SHORT_CHARACTERS and key.isascii():
+        return key, b"\x03" + key.encode()  # what encode_key makes of it
     if isinstance(key, UUID):
         normal = str(key)
     elif isinstance(key, tuple):

@@ -75,7 +75,9 @@ async def _call_within(
 ) -> object:
     """A call between actors: the reply carries its dependency upward in place of waiting."""
     dep, reply, error = await run(ref, plan, args, kwargs, caller, None)
-    if dep > caller.dep:
+    if caller.over:
+        await wait_gate(ref.system, dep, error)  # a task that outlived its turn: it is outside by now
+    elif dep > caller.dep:
         caller.dep = dep
         if dep > caller.root.dep:
             caller.root.dep = dep

@@ -10,7 +10,7 @@ told so at once (`find_cycle`) instead of waiting for ever.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class Turn:
         self.writes: Writes = {}
         # The newest commit that this turn rests on.
         self.dep = activation.dep
-        self.over = False
+        self.over: bool = False
         # A @shared method: it doesn't hold the actor, so nothing joins it and nothing waits for it.
         self.shared = False
         self.after_commit: list[Callable[[int], None]] | None = None
@@ -70,8 +70,9 @@ class Turn:
         return f"{self.activation.ref}.{self.method}"
 
 
-# Takes the place of an ended turn's root, which is most often itself: a ring that the collector would have to find.
-ENDED = Turn.__new__(Turn)
+# Takes the place of an ended turn's root, which is most often itself: a ring that the collector would have to
+# find.
+ENDED: Final[Turn] = Turn.__new__(Turn)
 ENDED.over = True
 ENDED.root = ENDED
 
@@ -94,7 +95,7 @@ def turn_in_chain(turn: Turn | None, activation: Activation) -> Turn | None:
 def rest_on(number: int) -> None:
     """Note that the calling turn read something that commit `number` brings."""
     caller = CALLER.get()
-    if isinstance(caller, Turn) and number > caller.dep:
+    if isinstance(caller, Turn) and not caller.over and number > caller.dep:
         caller.dep = number
         if number > caller.root.dep:
             caller.root.dep = number

@@ -37,8 +37,8 @@ class MethodPlan:
     """One callable method of an actor type."""
 
     __slots__ = (
-        "_decode_all", "_decode_result", "_parameters", "_positional", "_required_positional", "_result_scalar",
-        "_signature", "function", "name", "required", "returns_value", "shared",
+        "_decode_all", "_decode_result", "_parameters", "_positional", "_required_positional",
+        "_result_scalar", "_signature", "function", "name", "required", "returns_value", "shared",
     )  # fmt: skip
 
     def __init__(
@@ -113,7 +113,7 @@ class MethodPlan:
         if not kwargs and len(args) == len(self._positional):
             try:
                 encoded = ENCODER.encode(args)
-                return self._decode_all(encoded), kwargs, encoded  # type: ignore[return-value]
+                return self._decode_all(encoded), kwargs, encoded
             except BAD_VALUE:
                 pass  # the other way finds out which argument it is
         args, kwargs = self.check_arguments(args, kwargs, ref)

@@ -1,7 +1,7 @@
 """Settings of the whole process that a runtime holds while it is open.
 
-The runtimes of a process share them: of what they ask for the best holds, and what was set before the first of them comes back
-when the last one closes.
+The runtimes of a process share them: of what they ask for the best holds, and what was set before the first
+of them comes back when the last one closes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ class ProcessSetting(Generic[Value]):
     """One setting, and those who ask for a value of it."""
 
     def __init__(
-        self, read: Callable[[], Value], write: Callable[[Value], None], choose: Callable[[Iterable[Value]], Value]
+        self,
+        read: Callable[[], Value],
+        write: Callable[[Value], None],
+        choose: Callable[[Iterable[Value]], Value],
     ) -> None:
-        self._read = read
-        self._write = write
-        self._choose = choose
+        self._read: Callable[[], Value] = read
+        self._write: Callable[[Value], None] = write
+        self._choose: Callable[[Iterable[Value]], Value] = choose
         self._wanted: list[Value] = []
         self._before: Value | None = None
 

@@ -52,8 +52,9 @@ A = TypeVar("A", bound=Actor)
 # The writer thread must get the interpreter between two turns of a busy loop: below the length of a turn, see
 # group_commit.py.
 SWITCH_INTERVAL_SECONDS = 50e-6
-# A thousand runs in flight are some 60 000 objects that the collector would go through again and again at Python's own
-# threshold of 700, for a third of the time a run takes, and find nothing: ended turns and runs leave no rings.
+# A thousand runs in flight are some 60 000 objects that the collector would go through again and again at
+# Python's own threshold of 700, for a third of the time a run takes, and find nothing: ended turns and runs
+# leave no rings.
 GC_THRESHOLD = 200_000
 
 
@@ -269,7 +270,8 @@ class ActorSystem:
         if kind is not None:
             return kind
         self.check_open()
-        if not isinstance(actor_type, type) or not issubclass(actor_type, Actor) or actor_type is Actor:
+        is_class = isinstance(actor_type, type)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_class or not issubclass(actor_type, Actor) or actor_type is Actor:
             raise UnknownActorType(f"expected a subclass of Actor; got {actor_type!r}")
         name = type_name(actor_type)
         taken = self._types_by_name.get(name)

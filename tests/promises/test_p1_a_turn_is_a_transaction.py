@@ -100,9 +100,12 @@ def on_disk(system: ActorSystem) -> dict[bytes, bytes]:
 
 
 ENDINGS: dict[str, Callable[[Ledger], Any]] = {
-    how: (lambda ledger, how=how: ledger.end_badly(how)) for how in ("raise", "base", "deep", "wrong field")
+    "raise": lambda ledger: ledger.end_badly("raise"),
+    "base": lambda ledger: ledger.end_badly("base"),
+    "deep": lambda ledger: ledger.end_badly("deep"),
+    "wrong field": lambda ledger: ledger.end_badly("wrong field"),
+    "wrong result": lambda ledger: ledger.end_wrongly(),
 }
-ENDINGS["wrong result"] = lambda ledger: ledger.end_wrongly()
 
 
 @pytest.mark.parametrize("how", [*ENDINGS, "cancelled"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 import pytest
@@ -373,7 +373,7 @@ async def test_actors_do_not_wait_for_the_disk_between_each_other(tmp_path: Path
         call = asyncio.create_task(system.get(Vault, "two").put_at("one"))
         await turns(20)
         live = system.directory.find(one(system).directory_key)  # type: ignore[attr-defined]  # pyright: ignore
-        assert live is not None and live.instance.gold == 3
+        assert live is not None and cast(Vault, live.instance).gold == 3
         assert not call.done()
         log.release()
         assert [await write, await call] == [2, 3]

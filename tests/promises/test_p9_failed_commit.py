@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,7 +92,7 @@ class Run:
 
 
 @pytest.fixture
-async def run(tmp_path: Path):  # type: ignore[no-untyped-def]
+async def run(tmp_path: Path) -> AsyncIterator[Run]:
     made = Run(tmp_path / "data")
     await made.system.open()
     await made.account("a").add(10)
@@ -100,7 +102,7 @@ async def run(tmp_path: Path):  # type: ignore[no-untyped-def]
     await made.system.close()
 
 
-async def expect_failed(*calls: asyncio.Task[object]) -> None:
+async def expect_failed(*calls: asyncio.Future[Any]) -> None:
     for call in calls:
         with pytest.raises(StorageFailed):
             await call
@@ -118,7 +120,7 @@ async def test_callers_are_told_and_actors_read_the_disk_again(run: Run) -> None
     await run.log.arrived()
     await turns()
     run.log.fail()
-    await expect_failed(*calls)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(*calls)
     run.log.release()
     assert await a.read() == (10, 10)
     assert await a.memory() == 0
@@ -134,7 +136,7 @@ async def test_what_was_staged_behind_fails_too(run: Run) -> None:
     behind = asyncio.ensure_future(run.account("b").add())
     await turns()
     run.log.fail()
-    await expect_failed(first, behind)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(first, behind)
     run.log.release()
     assert await run.account("b").read() == (20, 20)
 
@@ -145,7 +147,7 @@ async def test_later_calls_work(run: Run) -> None:
     call = asyncio.ensure_future(run.account("a").add())
     await run.log.arrived()
     run.log.fail()
-    await expect_failed(call)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(call)
     run.log.release()
     assert await run.account("a").add() == 11
     assert run.system.keys(Account) == ["a"]
@@ -159,7 +161,7 @@ async def test_untouched_actors_keep_their_memory(run: Run) -> None:
     call = asyncio.ensure_future(run.account("a").add())
     await run.log.arrived()
     run.log.fail()
-    await expect_failed(call)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(call)
     run.log.release()
     assert await b.memory() == 1
 
@@ -171,7 +173,7 @@ async def test_chain_of_actors(run: Run) -> None:
     call = asyncio.ensure_future(run.account("a").pay("b", 3))
     await run.log.arrived()
     run.log.fail()
-    await expect_failed(call)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(call)
     run.log.release()
     assert (await run.account("a").read())[0] == 10
     assert (await run.account("b").read())[0] == 5
@@ -186,10 +188,10 @@ async def test_turn_in_progress_that_read_it_is_undone(run: Run) -> None:
     reading = asyncio.ensure_future(run.account("b").add_from("a"))
     await turns()
     run.log.fail()
-    await expect_failed(write)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(write)
     run.log.release()
     run.go.set()
-    await expect_failed(reading)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(reading)
     assert (await run.account("b").read())[0] == 20
 
 
@@ -203,7 +205,7 @@ async def test_a_younger_commit_does_not_hide_a_failed_one(run: Run, method: str
     call = asyncio.ensure_future(getattr(run.account("b"), method)("a", "c"))
     await turns()
     run.log.fail()
-    await expect_failed(write)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(write)
     run.log.release()
     run.go.set()
     await expect_failed(call)
@@ -220,11 +222,11 @@ async def test_waiters_of_a_dropped_actor_are_served(run: Run) -> None:
     waiting = [asyncio.ensure_future(run.account("a").add()) for _ in range(3)]
     await turns()
     run.log.fail()
-    await expect_failed(write)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(write)
     run.log.release()
     assert [await call for call in waiting] == [11, 12, 13]
     run.go.set()
-    await expect_failed(doomed)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(doomed)
     assert (await run.account("a").read())[0] == 13
 
 
@@ -234,7 +236,7 @@ async def test_new_actor_of_a_failed_commit_is_unknown(run: Run) -> None:
     call = asyncio.ensure_future(run.account("new").add(7))
     await run.log.arrived()
     run.log.fail()
-    await expect_failed(call)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(call)
     run.log.release()
     assert run.system.keys(Account) == ["a"]
     assert await run.account("new").add(8) == 8
@@ -246,7 +248,7 @@ async def test_new_type_of_a_failed_commit_keeps_its_number(run: Run, tmp_path: 
     call = asyncio.ensure_future(run.system.get(Newcomer, 1).set())
     await run.log.arrived()
     run.log.fail()
-    await expect_failed(call)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(call)
     run.log.release()
     assert await run.system.get(Newcomer, 1).set() == 1
     await quiet(run.system)
@@ -284,7 +286,7 @@ async def test_unknown_outcome_closes_the_runtime(tmp_path: Path, happened: bool
     """Nobody retries: callers fail, later calls are refused with the reason, and reopening decides."""
 
     class Losing(HeldLog):
-        def commit(self, writes, staged):  # type: ignore[no-untyped-def]
+        def commit(self, writes, staged):
             if happened and self._holding:
                 assert self._log is not None
                 self._log.commit(writes, lambda: None)
@@ -298,7 +300,7 @@ async def test_unknown_outcome_closes_the_runtime(tmp_path: Path, happened: bool
     call = asyncio.ensure_future(system.get(Account, "a").add())
     await log.arrived()
     log.lose_track()
-    await expect_failed(call)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(call)
     await turns()
     with pytest.raises(NotRunning, match="lost track"):
         await system.get(Account, "a").add()
@@ -324,7 +326,7 @@ async def test_waiters_when_the_outcome_is_unknown(tmp_path: Path) -> None:
     waiting = [asyncio.ensure_future(system.get(Account, "a").add()) for _ in range(3)]
     await turns()
     log.lose_track()
-    await expect_failed(write)  # type: ignore[arg-type]  # pyright: ignore
+    await expect_failed(write)
     for call in waiting:
         with pytest.raises((NotRunning, StorageError)):
             await call
@@ -347,7 +349,7 @@ async def test_quota_is_told_as_such_and_deletes_still_work(tmp_path: Path) -> N
         kept: list[int] = []
         with pytest.raises(StorageFull, match="quota_bytes=4194304"):
             for number in range(100):
-                await system.get(Account, number).put_big(100)  # type: ignore[arg-type]  # pyright: ignore
+                await system.get(Account, number).put_big(100)
                 kept.append(number)
         assert 10 < len(kept) < 50
         refused = system.get(Account, "refused")
@@ -355,7 +357,7 @@ async def test_quota_is_told_as_such_and_deletes_still_work(tmp_path: Path) -> N
             await refused.add()
         assert await refused.read() == (0, None)
         for number in kept:
-            assert await system.get(Account, number).drop_big()  # type: ignore[arg-type]  # pyright: ignore
+            assert await system.get(Account, number).drop_big()
         async with asyncio.timeout(20):
             while True:
                 try:

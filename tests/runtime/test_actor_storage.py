@@ -174,7 +174,8 @@ async def test_keys_that_cannot_be(shelf: Shelf, key: Any) -> None:
 
 
 def fill(storage: ActorStorage) -> None:
-    for key in ["p1", "p2", "p3", "q1", 5, -5, 70000, b"b", ("t", 1), ("t", 2), ("t", 10), ("u", 1)]:
+    keys: list[Key] = ["p1", "p2", "p3", "q1", 5, -5, 70000, b"b", ("t", 1), ("t", 2), ("t", 10), ("u", 1)]
+    for key in keys:
         storage.put(key, str(key))
 
 

@@ -326,10 +326,8 @@ async def test_gather_over_the_same_actor_twice(system: ActorSystem) -> None:
 async def test_shared_calls_break_a_ring(system: ActorSystem) -> None:
     """What the message advises works: with a shared method nobody waits."""
     system.deps.put(Gate(2))
-    found = await asyncio.gather(
-        system.get(Link, "a").meet_then_peek("b"), system.get(Link, "b").meet_then_peek("a")
-    )
-    assert found == [0, 0]
+    calls = [system.get(Link, "a").meet_then_peek("b"), system.get(Link, "b").meet_then_peek("a")]
+    assert await asyncio.gather(*calls) == [0, 0]
 
 
 async def test_deadlock_can_be_caught(system: ActorSystem) -> None:

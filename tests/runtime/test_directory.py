@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -73,6 +74,8 @@ class Hooked(Actor):
 
 class Built(Actor):
     count: int = 0
+    built: ClassVar[int] = 0
+    fail: ClassVar[int] = 0
 
     def __init__(self) -> None:
         Built.built += 1
@@ -87,10 +90,6 @@ class Built(Actor):
     async def add(self) -> int:
         self.count += 1
         return self.count
-
-
-Built.built = 0  # type: ignore[attr-defined]  # pyright: ignore
-Built.fail = 0  # type: ignore[attr-defined]  # pyright: ignore
 
 
 @pytest.fixture
@@ -271,7 +270,7 @@ async def test_on_activate_may_call_its_own_actor(system: ActorSystem) -> None:
 
 async def test_constructor_that_fails_once(system: ActorSystem) -> None:
     """When `__init__` raises, that call fails and the next one builds a new actor."""
-    Built.fail = 1  # type: ignore[attr-defined]  # pyright: ignore
+    Built.fail = 1
     with pytest.raises(ConnectionError, match="not built"):
         await system.get(Built, 1).add()
     assert await system.get(Built, 1).add() == 1
@@ -287,9 +286,9 @@ async def test_constructor_sees_the_stored_fields(folder: Path) -> None:
 
 async def test_constructor_runs_once_for_calls_at_once(system: ActorSystem) -> None:
     """One activation of a key at most."""
-    Built.built = 0  # type: ignore[attr-defined]  # pyright: ignore
+    Built.built = 0
     await asyncio.gather(*[system.get(Built, 1).add() for _ in range(50)])
-    assert Built.built == 1  # type: ignore[attr-defined]  # pyright: ignore
+    assert Built.built == 1
 
 
 async def test_on_evict_runs_before_it_leaves(system: ActorSystem, journal: Journal) -> None:

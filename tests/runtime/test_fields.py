@@ -89,7 +89,14 @@ async def test_fields_come_back_after_reopening(folder: Path) -> None:
         await system.get(Person, "a").fill()
         await system.get(Person, "a").move(Address("Elm", 3))
     async with ActorSystem(folder) as system:
-        expected = ("nobody", [], Address("Elm", 3), {"x": 1}, datetime(2000, 1, 2, tzinfo=UTC), UUID(int=7))
+        expected: tuple[object, ...] = (
+            "nobody",
+            [],
+            Address("Elm", 3),
+            {"x": 1},
+            datetime(2000, 1, 2, tzinfo=UTC),
+            UUID(int=7),
+        )
         assert await system.get(Person, "a").all() == expected
 
 

@@ -94,7 +94,7 @@ async def test_cancelled_while_queued_leaves_the_mailbox(system: ActorSystem, go
     waiters[1].cancel()
     await turns()
     activation = system.directory.find(log.directory_key)  # type: ignore[attr-defined]  # pyright: ignore
-    assert activation is not None and len(activation.mailbox) == 2
+    assert activation is not None and activation.mailbox is not None and len(activation.mailbox) == 2
     go.set()
     await first
     assert await waiters[0] == 2
@@ -110,7 +110,7 @@ async def test_cancelled_when_handed_over_passes_it_on(system: ActorSystem, go: 
     waiters = [asyncio.create_task(log.write(str(number))) for number in range(3)]
     await turns()
     activation = system.directory.find(log.directory_key)  # type: ignore[attr-defined]  # pyright: ignore
-    assert activation is not None
+    assert activation is not None and activation.mailbox is not None
     go.set()
     while len(activation.mailbox) == 3:  # noqa: ASYNC110  # nothing signals this moment
         await asyncio.sleep(0)
