@@ -65,9 +65,8 @@ def run_command(arguments: argparse.Namespace) -> int:
 
         from .progress import ProgressView, print_report
     except ModuleNotFoundError as error:
-        print(
-            f"holdfast demo needs {error.name}; install it with: pip install 'holdfast[cli]'", file=sys.stderr
-        )
+        missing = (error.name or "rich").partition(".")[0]
+        print(f"holdfast demo needs {missing}; install it with: pip install 'holdfast[cli]'", file=sys.stderr)
         return 2
     # Not before: whoever imports the workflow has a runtime take its runs up.
     from .demo import NotADemo, Options, remove_demo, run_demo

@@ -32,6 +32,11 @@ class Intake(Actor):
         self.source = source
         return self.sent
 
+    async def forget(self) -> int:
+        """Begin the source again; returns how many messages were sent.  What was sent joins its runs."""
+        forgotten, self.sent = self.sent, 0
+        return forgotten
+
     async def send(self, first: int, bodies: list[msgspec.Raw]) -> int:
         """Send the messages from number `first` on, and return how many were sent so far."""
         if first != self.sent:
