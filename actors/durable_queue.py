@@ -451,10 +451,7 @@ class Queue(Actor):
     def _lane_for(self, group: str) -> tuple[Lane, LaneState]:
         """The lane of a consumer; called in a turn of this queue."""
         lane = self._register(group)
-        state = self._hub().lane(self._activation.ref.directory_key, lane.number)
-        if not state.recovered:
-            self._recover(lane, state)
-        return lane, state
+        return lane, self._hub().lane(self._activation.ref.directory_key, lane.number)
 
     def _ready(self, lane: Lane, state: LaneState, limit: int) -> tuple[list[Taken], int | None]:
         """The next messages that are available and in nobody's hands, and when the one behind them is.
@@ -580,10 +577,12 @@ class Queue(Actor):
         lane.retried += 1
         self._notice(turn, lane, again, 1, now_ms)
 
-    def _recover(self, lane: Lane, state: LaneState) -> None:
-        """Deliveries that a former process (or a lost commit) began and did not end count as attempts."""
+    def _recover(self, lane: Lane, state: LaneState, max_retries: int, dead_to: bytes | None) -> None:
+        """Deliveries that a former process (or a lost commit) began and did not end count as attempts.
+
+        So a message that kills the process becomes a dead letter in the end.
+        """
         turn = self._activation.current_turn()
-        now_ms = self._activation.system.clock.now_ms()
         ready = self._prefix(_READY, lane.number)
         for key, stored in self._rows(self._prefix(_LEASED, lane.number)):
             if self._number_of(key) in state.leases:
@@ -593,11 +592,9 @@ class Queue(Actor):
                 place = (available_ms, number)
                 found = self._activation.read(ready + encode_index_values(place) + b"\x00")
                 if found is not None and place not in state.leased:
-                    message = _decode_message(memoryview(found)[1:])
-                    again = (now_ms, self.next_number)
-                    self._move(
-                        turn, lane, place, again, _with_attempts(message, message.attempts + 1), now_ms
-                    )
+                    taken = Taken(place, _decode_message(memoryview(found)[1:]))
+                    one = Retried(taken, "the process ended during a delivery", 0.0, False)
+                    self._settle(lane, [], [one], max_retries, dead_to)
 
         def recovered(_: int) -> None:
             state.recovered = True

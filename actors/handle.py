@@ -131,7 +131,7 @@ class Run(Generic[Out]):
         info = await self.info()
         if info.status != "failed":
             raise CallerError(f"run {self._ref} is {info.status}; only a failed run can be redriven")
-        encoded = None if input is msgspec.UNSET else cast("WorkflowType", self._ref.type).encode_input(input)
+        encoded = None if input is msgspec.UNSET else cast("WorkflowType", self._ref.type).encode_input(input)[0]
         await self._runtime.store.wait_durable(self._runtime.engine.redrive(self._ref, encoded))
 
     async def terminate(self, reason: str = "terminated from outside") -> None:

@@ -22,6 +22,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+import msgspec
+
 from ..runtime.address import normal_key
 from ..runtime.alarms import after_commit
 from ..runtime.call import run
@@ -277,6 +279,8 @@ class Consumer:
             self._state = state
             state.listeners.append(self._wake.set)
             looked.fresh_state = True
+        if not state.recovered:
+            queue._recover(lane, state, self._retry.limit, self._dead_to)
         if queue.paused:
             return
         found, looked.next_ms = queue._ready(lane, state, wanted)
@@ -594,9 +598,13 @@ class BindingConsumer(Consumer):
         value = kind.decode_input(message.body)
         given = message.id if self._run_id is None else self._run_id(message.id, value)
         correlation_id = None if self._correlation_id is None else self._correlation_id(message.id, value)
+        # What the callables above had in their hands may have been changed by them: then it is decoded anew.
+        given_input = value if self._run_id is None and self._correlation_id is None else msgspec.UNSET
         normal, key_bytes = normal_key(check_run_id(given), kind.name)
         options = StartOptions("join", correlation_id or new_correlation_id())
-        self._runtime.engine.start_in(turn, kind, normal, key_bytes, bytes(message.body), options)
+        self._runtime.engine.start_in(
+            turn, kind, normal, key_bytes, bytes(message.body), given_input, options
+        )
 
 
 def _text(error: BaseException) -> str:

@@ -146,7 +146,7 @@ class Runtime(ActorSystem):
             normal, key_bytes = normal_key(check_run_id(id), kind.name)
         else:
             normal, key_bytes = normal_key(uuid.uuid4().hex, kind.name)
-        encoded = kind.encode_input(input)
+        encoded, decoded = kind.encode_input(input)
         options = _start_options(on_conflict, correlation_id, ref, tenant, tags)
         row: bytes | None = None
         if scope is not None:
@@ -159,12 +159,12 @@ class Runtime(ActorSystem):
             if self.engine.starting:
                 await self.engine.wait_started(kind, key_bytes)
             extra = None if row is None else {row: key_bytes}
-            run_ref, number, started = self.engine.start_in(None, kind, normal, key_bytes, encoded, options, extra)
+            run_ref, number, started = self.engine.start_in(None, kind, normal, key_bytes, encoded, decoded, options, extra)
             if row is not None and started:
                 scope.keep(row, key_bytes, number)  # type: ignore[union-attr]
             await self.store.wait_durable(number)
         else:
-            run_ref, number, _ = self.engine.start_in(turn, kind, normal, key_bytes, encoded, options)
+            run_ref, number, _ = self.engine.start_in(turn, kind, normal, key_bytes, encoded, decoded, options)
             if number > turn.root.dep:
                 turn.root.dep = number
         return Run(self, run_ref)
@@ -192,13 +192,13 @@ class Runtime(ActorSystem):
         checked = []
         for id_, input_ in inputs:
             normal, key_bytes = normal_key(check_run_id(id_), kind.name)
-            checked.append((normal, key_bytes, kind.encode_input(input_)))
+            checked.append((normal, key_bytes, *kind.encode_input(input_)))
         options = _start_options("join", correlation_id, None, None, None)
         caller = CALLER.get()
         scope, turn = (None, None) if caller is None else self._starts_from(caller)
         runs: list[Run[Out]] = []
         newest = 0
-        for normal, key_bytes, encoded in checked:
+        for normal, key_bytes, encoded, decoded in checked:
             if correlation_id is None:
                 options = msgspec.structs.replace(options, correlation_id=current_correlation_id() or new_correlation_id())
             if turn is None and self.engine.starting:
@@ -209,7 +209,7 @@ class Runtime(ActorSystem):
                 runs.append(Run(self, self.ref_from_bytes(kind.number_bytes, known[0])))
                 continue
             extra = None if row is None else {row: key_bytes}
-            ref, number, started = self.engine.start_in(turn, kind, normal, key_bytes, encoded, options, extra)
+            ref, number, started = self.engine.start_in(turn, kind, normal, key_bytes, encoded, decoded, options, extra)
             newest = max(newest, number)
             if started:
                 if scope is not None and row is not None:

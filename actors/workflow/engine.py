@@ -144,6 +144,7 @@ class Engine:
         key: ActorKey,
         key_bytes: bytes,
         encoded_input: bytes,
+        decoded_input: object,
         options: StartOptions,
         extra: Writes | None = None,
     ) -> tuple[Ref, int, bool]:
@@ -193,7 +194,7 @@ class Engine:
                 if replaced:
                     self._again_later([ref])  # the run that was to be replaced goes on
                 raise
-            self._started(activation, started, place)
+            self._started(activation, started, decoded_input, place)
             return ref, number, True
         activation.stage_fields(writes)
         activation.claim_row(writes)
@@ -205,7 +206,7 @@ class Engine:
             undecided.set_result(None)
             activation.stored = True
             activation.dep = number
-            self._started(activation, started, place)
+            self._started(activation, started, decoded_input, place)
 
         def rolled_back() -> None:
             del self.starting[ref.directory_key]
@@ -216,12 +217,13 @@ class Engine:
         after_rollback(writes_of, rolled_back)
         return ref, 0, True
 
-    def _started(self, activation: Activation, started: Started, place: bool) -> None:
+    def _started(self, activation: Activation, started: Started, decoded_input: object, place: bool) -> None:
         activation.pins -= 1
         if not place:
             self.system.directory.drop(activation)
             return
         run = self._make_live(activation, Fold([(0, started)], ""))
+        run.first_input = decoded_input
         run.has_slot = True
         self._beginning.append(activation.ref)
         if not self._begin_scheduled:
@@ -553,7 +555,6 @@ class Engine:
         waiters = self._waiters.pop(activation.ref.directory_key, None)
         if not activation.gone and activation.evictable():
             self.system.directory.drop(activation)
-            activation.instance.__dict__.pop("_activation", None)
         self._again_seconds = _FIRST_AGAIN_SECONDS
         for future in waiters or ():
             if not future.done():

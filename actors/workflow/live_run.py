@@ -16,7 +16,6 @@ import asyncio
 import logging
 import random
 import re
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast
@@ -64,7 +63,7 @@ class LiveRun:
 
     __slots__ = (
         "_alarm_ms", "_delivering", "_inbox", "_journal", "_main", "_random", "_started_ms", "_timer", "_unstarted", "_uses", "_waived", "activation",
-        "cancelled", "correlation_id", "dropped", "engine", "fold", "has_slot", "loop", "next_position", "pending",
+        "cancelled", "correlation_id", "dropped", "engine", "first_input", "fold", "has_slot", "loop", "next_position", "pending",
         "replies", "replaying", "type", "working",
     )  # fmt: skip
 
@@ -80,16 +79,18 @@ class LiveRun:
         self.next_position = fold.next_position
         # What run() asked for and hasn't got, by name and use; ops that run() gave up are remembered as cancelled.
         self.pending: dict[tuple[str, int], Op] = {}
-        self.cancelled: set[tuple[str, int]] = set()
+        self.cancelled: set[tuple[str, int]] | None = None
         # Attempts and calls in progress outside.
         self.working = 0
         self.has_slot = False
         self.dropped = False
         self.replaying = True
+        # The input of a run that was just started, decoded already.
+        self.first_input: object = msgspec.UNSET
         # Replies to calls that unfinished steps made before a crash, by row key.
         self.replies: dict[bytes, bytes] = {}
         self._journal = journal_prefix(activation.prefix(b""))
-        self._inbox: deque[Outcome] = deque()
+        self._inbox: list[Outcome] = []
         self._unstarted: list[Op] = []
         self._uses: dict[str, int] = {}
         self._main: asyncio.Task[object] | None = None
@@ -186,8 +187,14 @@ class LiveRun:
         context.run(CALLER.set, RunScope(self))
         workflow = cast("Workflow", self.activation.instance)
         run: Any = workflow.run  # type: ignore[attr-defined]  # checked by WorkflowType
-        coroutine = run(self.type.decode_input(fold.input)) if self.type.takes_input else run()
-        self._main = self.loop.create_task(coroutine, name="run", context=context)
+        if not self.type.takes_input:
+            coroutine = run()
+        elif self.first_input is not msgspec.UNSET:
+            coroutine = run(self.first_input)  # fresh from the codec, as it would be from disk
+            self.first_input = msgspec.UNSET
+        else:
+            coroutine = run(self.type.decode_input(fold.input))
+        self._main = asyncio.Task(coroutine, loop=self.loop, name="run", context=context)
         self._delivering = True
         try:
             self._run_to_rest()
@@ -244,7 +251,7 @@ class LiveRun:
         self._delivering = True
         try:
             while self._inbox and not self.dropped:
-                self._deliver(self._inbox.popleft())
+                self._deliver(self._inbox.pop(0))
         finally:
             self._delivering = False
         if not self.dropped:
@@ -285,7 +292,7 @@ class LiveRun:
             key = (outcome.name, outcome.nth)  # type: ignore[union-attr]
             op = self.pending.pop(key, None)
             if op is None:
-                return key in self.cancelled
+                return self.cancelled is not None and key in self.cancelled
             op.future.op = None
             if outcome.__class__ is StepDone:
                 if not op.future.done():
@@ -324,6 +331,8 @@ class LiveRun:
         """run() gave an op up."""
         key = (op.name, op.nth)
         if self.pending.pop(key, None) is not None:
+            if self.cancelled is None:
+                self.cancelled = set()
             self.cancelled.add(key)
         if not self.replaying:
             op.abandon()

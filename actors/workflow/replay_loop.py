@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import events
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, TypeVar
@@ -80,7 +79,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.closed = False
         # What a callback raised that no task took.
         self.mistake: BaseException | None = None
-        self._ready: deque[ReplayHandle] = deque()
+        self._ready: list[ReplayHandle] = []
 
     # -- driven by the engine --------------------------------------------------------------------------------------
 
@@ -88,22 +87,24 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Run everything that is ready, and what becomes ready by that."""
         outer = events._get_running_loop()
         events._set_running_loop(self)
-        ready = self._ready
         count = 0
         try:
-            while ready:
-                handle = ready.popleft()
-                callback = handle.callback
-                if callback is not None:
+            while self._ready:
+                # A list taken whole is in the same order as a deque, and a deque takes 600 bytes for each run.
+                ready, self._ready = self._ready, []
+                count += len(ready)
+                if count > MAX_CALLBACKS:
+                    raise ForeignAwait(f"run() went round {MAX_CALLBACKS} times without waiting for a step, a sleep or a call")
+                for handle in ready:
+                    callback = handle.callback
+                    if callback is None:
+                        continue
                     try:
                         handle.context.run(callback, *handle.args)
                     except KeyboardInterrupt:
                         raise
                     except BaseException as mistake:  # of a callback: it ends the run; SystemExit also of a task
                         self.mistake = self.mistake or mistake
-                count += 1
-                if count > MAX_CALLBACKS:
-                    raise ForeignAwait(f"run() went round {MAX_CALLBACKS} times without waiting for a step, a sleep or a call")
         finally:
             events._set_running_loop(outer)
 

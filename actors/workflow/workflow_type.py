@@ -76,18 +76,18 @@ class WorkflowType(ActorType):
         """A run is driven by the engine; nothing of it is called from outside."""
         return {}
 
-    def encode_input(self, value: object) -> bytes:
-        """The input as it is stored; raises `InvalidInput` when it doesn't match the annotation of `run()`."""
+    def encode_input(self, value: object) -> tuple[bytes, object]:
+        """The input as it is stored, and as `run()` gets it; raises `InvalidInput` when it doesn't match the annotation of `run()`."""
         if value is msgspec.UNSET:
             value = self._default_input
         try:
             encoded = ENCODER.encode(value)
-            self._decode_input(encoded)
+            decoded = self._decode_input(encoded)
         except BAD_VALUE as error:
             raise InvalidInput(f"the input of {self.name} doesn't match run(): {reason(error)}; got {_shorten(value)}") from error
         if len(encoded) > MAX_INPUT_BYTES:
             raise InvalidInput(f"the input of {self.name} takes {len(encoded)} bytes; at most {MAX_INPUT_BYTES} are allowed")
-        return encoded
+        return encoded, decoded
 
     def decode_input(self, encoded: bytes | msgspec.Raw) -> object:
         """A stored input as its type."""
