@@ -578,6 +578,7 @@ class BindingConsumer(Consumer):
                     one.taken.message.id,
                     self._ref,
                     one.error,
+                    extra={"message_id": one.taken.message.id, "attempt": one.taken.message.attempts},
                 )
 
         after_commit(turn, taken)
