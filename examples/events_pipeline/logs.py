@@ -99,6 +99,9 @@ class StepLog:
         }
         if error is None:
             self._log.info("%s is done", step.name, extra=fields)
+        elif not isinstance(error, Exception):
+            # Cancelled: it took too long (the library logs that), or the runtime closes and it begins anew.
+            self._log.warning("%s is given up", step.name, extra=fields)
         else:
             fields |= {"error": f"{type(error).__name__}: {error}", "retry_attempt": step.attempt}
             self._log.error("%s failed: %s", step.name, error, extra=fields)

@@ -32,9 +32,9 @@ from tests.examples.pipeline_support import (
     Witness,
     captured_logs,
     open_pipeline,
-    passing_time,
     wait_for,
     wait_idle,
+    with_due_timers,
 )
 
 STEPS = ["validate-event", "store-event", "update-metrics"]
@@ -153,7 +153,7 @@ async def test_06_state_survives_a_restart(tmp_path: Path) -> None:
         await until_retrying(pipeline, faults)
     clock.advance(60)
     async with open_pipeline(tmp_path, watch=(witness := Witness()), clock=clock) as pipeline:
-        output = await passing_time(clock, pipeline.process(event()))
+        output = await with_due_timers(clock, pipeline.process(event()))
         assert output.status == "success"
         assert [(step.name, step.attempt) for step in witness.seen] == [("update-metrics", 2)]
 

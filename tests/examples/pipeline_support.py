@@ -48,11 +48,14 @@ async def wait_for(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0)
 
 
-async def passing_time(clock: ManualClock, work: Coroutine[object, object, T]) -> T:
-    """What `work` returns, while the clock goes on by itself."""
+async def with_due_timers(clock: ManualClock, work: Coroutine[object, object, T]) -> T:
+    """What `work` returns, while timers that are due are called.
+
+    Time stands still: a step that waits for the disk must not time out meanwhile.
+    """
     task = asyncio.ensure_future(work)
     while not task.done():
-        clock.advance(0.001)
+        clock.advance(0)
         await asyncio.sleep(0)
     return task.result()
 
