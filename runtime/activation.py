@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, cast
 from ..storage import layout
 from ..storage.errors import HoldfastError, Overloaded, StorageFailed
 from ..storage.group_commit import Writes
-from ..storage.keys import MAX_INDEX_ENTRY_BYTES, encode_index_values, encode_number
+from ..storage.keys import encode_number
 from .actor import Actor, activation_of, set_activation, unset_activation
 from .actor_storage import ActorStorage
 from .alarms import Alarms
 from .chain import CALLER, Turn
-from .errors import InvalidResult, NotRunning, SharedWriteError, TurnOver, TurnPoisoned
+from .errors import NotRunning, SharedWriteError, TurnOver, TurnPoisoned
 
 if TYPE_CHECKING:
     from .actor_type import ActorType
@@ -192,7 +192,8 @@ class Activation:
         """Stage a write set of this actor's and return the number of its commit."""
         if not self.stored:
             self.claim_row(writes)
-        number = self.system.store.stage(writes, reserve=reserve)
+        store = self.system.store
+        number = store.group_commit.stage(writes, bounded=False) if reserve else store.stage(writes)
         self.stored = True
         self.dep = number
         if after_commit is not None:
@@ -361,19 +362,7 @@ class Activation:
     # -- indexes over declared fields -----------------------------------------------------------------------
 
     def _current_index_keys(self) -> tuple[bytes, ...]:
-        found: list[bytes] = []
-        for prefix, (names, getter) in zip(
-            self.type.index_prefixes, self.type.fields.indexes.items(), strict=True
-        ):
-            entry = prefix + encode_index_values(getter(self.instance)) + self.base[1:]
-            if len(entry) > MAX_INDEX_ENTRY_BYTES:
-                # LMDB would refuse it, and with it the whole commit.
-                raise InvalidResult(
-                    f"{self.ref}: the entry of index {names} takes {len(entry)} bytes, at most "
-                    f"{MAX_INDEX_ENTRY_BYTES} are allowed; index a shorter field"
-                )
-            found.append(entry)
-        return tuple(found)
+        return self.type.index_keys(self.instance, self.base[1:])
 
     def _stage_indexes(self, writes: Writes) -> tuple[bytes, ...]:
         fresh = self._current_index_keys()

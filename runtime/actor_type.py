@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..storage import layout
+from ..storage.keys import MAX_INDEX_ENTRY_BYTES, encode_index_values
 from .actor import Actor
-from .errors import InvalidActor
+from .errors import InvalidActor, InvalidResult
 from .fields import FieldPlan
 from .methods import MethodPlan, method_plans
 from .ref import Ref, make_ref_class
@@ -56,3 +57,17 @@ class ActorType:
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
         """The methods that may be called from outside."""
         return method_plans(actor_class)
+
+    def index_keys(self, instance: object, owner: bytes) -> tuple[bytes, ...]:
+        """The entries of the fields' indexes for an actor; `owner` is its number as it stands in keys."""
+        found: list[bytes] = []
+        for prefix, (names, getter) in zip(self.index_prefixes, self.fields.indexes.items(), strict=True):
+            entry = prefix + encode_index_values(getter(instance)) + owner
+            if len(entry) > MAX_INDEX_ENTRY_BYTES:
+                # LMDB would refuse it, and with it the whole commit.
+                raise InvalidResult(
+                    f"{self.name}: the entry of index {names} takes {len(entry)} bytes, at most "
+                    f"{MAX_INDEX_ENTRY_BYTES} are allowed; index a shorter field"
+                )
+            found.append(entry)
+        return tuple(found)

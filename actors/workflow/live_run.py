@@ -478,6 +478,8 @@ class LiveRun:
         """
         tasks = [task for task in self.loop.tasks if not task.done()]
         self.loop.tasks.clear()
+        if self._main is not None and not self._main.done():  # made past the loop's create_task, so it isn't among them
+            tasks.append(self._main)
         if not tasks:
             return
         context = Context()

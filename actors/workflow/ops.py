@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
@@ -177,7 +176,7 @@ class StepOp(Op):
                 if hasattr(result, "__await__"):
                     self.task = system.loop.create_task(_guarded(result))
             if self.task is not None:
-                self.task.add_done_callback(functools.partial(self._body_done, scope))
+                self.task.add_done_callback(scope.body_done)
         except BaseException as error:  # what left here would stop the commits of all
             failed = error
             if isinstance(error, KeyboardInterrupt):
@@ -190,9 +189,9 @@ class StepOp(Op):
         elif self.task is None:
             self._succeeded(scope, result)
         elif self.timeout_seconds is not None:
-            self._timer = run.engine.deadlines.call_later(self.timeout_seconds, functools.partial(self.timed_out, scope))
+            self._timer = run.engine.deadlines.call_later(self.timeout_seconds, scope.timed_out)
 
-    def _body_done(self, scope: StepScope, task: asyncio.Future[Any]) -> None:
+    def body_done(self, scope: StepScope, task: asyncio.Future[Any]) -> None:
         if scope is not self.scope or self.over or self.run.dropped:
             if not task.cancelled():
                 task.exception()  # a late outcome changes nothing
@@ -437,6 +436,14 @@ class StepScope:
         self.op = op
         self.over = False
         self._uses: dict[bytes, int] | None = None
+
+    def body_done(self, task: asyncio.Future[Any]) -> None:
+        """The body's task ended."""
+        self.op.body_done(self, task)
+
+    def timed_out(self) -> None:
+        """The attempt's time is up."""
+        self.op.timed_out(self)
 
     async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         op = self.op

@@ -10,7 +10,7 @@ It is driven from callbacks of the outer loop, never from inside a task of it (n
 from __future__ import annotations
 
 import asyncio
-from asyncio import events
+from asyncio.events import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, TypeVar
@@ -85,8 +85,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def run_until_rest(self) -> None:
         """Run everything that is ready, and what becomes ready by that."""
-        outer = events._get_running_loop()
-        events._set_running_loop(self)
+        outer = _get_running_loop()
+        _set_running_loop(self)
         count = 0
         try:
             while self._ready:
@@ -106,7 +106,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                     except BaseException as mistake:  # of a callback: it ends the run; SystemExit also of a task
                         self.mistake = self.mistake or mistake
         finally:
-            events._set_running_loop(outer)
+            _set_running_loop(outer)
 
     def fire(self, nth: int) -> bool:
         """Make timer `nth` ready; False when it was cancelled or isn't set."""
@@ -129,7 +129,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                     continue
             return False
         finally:
-            events._set_running_loop(outer)
+            _set_running_loop(outer)
 
     # -- what asyncio asks of a loop -------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
@@ -14,7 +14,9 @@ from ...runtime.durations import to_seconds
 from ...runtime.errors import InvalidActor
 from ...runtime.fields import declared_hints
 from ...runtime.methods import MethodPlan
+from ...storage.keys import encode_index_values
 from ..errors import InvalidInput
+from .head import RunHead, RunStatus
 from .retry import Retry
 from .workflow import Workflow
 
@@ -24,7 +26,7 @@ MAX_INPUT_BYTES: Final = 8 << 20
 class WorkflowType(ActorType):
     """One workflow type in one runtime."""
 
-    __slots__ = ("_decode_input", "_default_input", "_decode_output", "max_running", "retry", "step_timeout_seconds", "takes_input")
+    __slots__ = ("_decode_input", "_default_input", "_decode_output", "_status_prefixes", "max_running", "retry", "step_timeout_seconds", "takes_input")
 
     def __init__(self, actor_class: type[Workflow], number: int) -> None:
         """Read the class; raises `InvalidActor` when it breaks a rule of workflows."""
@@ -71,6 +73,14 @@ class WorkflowType(ActorType):
         if self.step_timeout_seconds == 0:
             raise InvalidActor(f"{actor_class.__name__}.step_timeout must be more than 0, or None for no timeout")
         self.max_running = actor_class.max_running
+        self._status_prefixes = {
+            status: self.index_prefixes[0] + encode_index_values((status,)) for status in get_args(RunStatus)
+        }
+
+    def index_keys(self, instance: object, owner: bytes) -> tuple[bytes, ...]:
+        """As in `ActorType`, for the one index that runs have."""
+        head: RunHead = instance.head  # type: ignore[attr-defined]
+        return (self._status_prefixes[head.status] + encode_index_values((head.created_ms,)) + owner,)
 
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
         """A run is driven by the engine; nothing of it is called from outside."""
