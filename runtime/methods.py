@@ -69,16 +69,17 @@ class MethodPlan:
                 _scalar(hint),
                 _decoder(hint, f"parameter {parameter.name} of {where}"),
             )
-        # The plain way: nothing but positional arguments of scalar types.
-        self._positional = tuple(scalar for scalar, _ in self._parameters.values())
-        self.required = any(parameter.default is parameter.empty for parameter in parameters)
-        # So many positional arguments are enough for the plain way; more than there are when one is
-        # keyword-only.
-        keyword_only = any(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
-        self._required_positional = sum(parameter.default is parameter.empty for parameter in parameters)
-        if keyword_only:
-            self._required_positional = len(parameters) + 1
-        every = [hints.get(parameter.name, Any) for parameter in parameters]
+        # The plain way: nothing but positional arguments; the others have defaults.
+        positional = [parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+        self._positional = tuple(self._parameters[parameter.name][0] for parameter in positional)
+        required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+        self.required = bool(required)
+        # So many positional arguments are enough for the plain way; more than there are when one must be
+        # given by keyword.
+        self._required_positional = len(required)
+        if any(parameter.kind is parameter.KEYWORD_ONLY for parameter in required):
+            self._required_positional = len(positional) + 1
+        every = [hints.get(parameter.name, Any) for parameter in positional]
         every = [Any if hint is object else hint for hint in every]
         self._decode_all = msgspec.msgpack.Decoder(tuple[tuple(every)] if every else tuple[()]).decode  # type: ignore[misc]
         result = hints.get("return", Any)
@@ -110,7 +111,7 @@ class MethodPlan:
         self, args: tuple[object, ...], kwargs: dict[str, object], ref: object
     ) -> tuple[tuple[object, ...], dict[str, object], bytes]:
         """The arguments copied and checked, and bytes that are the same for the same arguments."""
-        if not kwargs and len(args) == len(self._positional):
+        if not kwargs and len(args) == len(self._positional) >= self._required_positional:
             try:
                 encoded = ENCODER.encode(args)
                 return self._decode_all(encoded), kwargs, encoded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Queue, Retry, Runtime
+from holdfast import Queue, Retry, Runtime, Workflow
 from holdfast.actors.durable_queue import MAX_GROUPS, MAX_MESSAGE_BYTES
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.durations import InvalidDuration
@@ -103,6 +103,30 @@ async def test_what_can_not_be_sent(tmp_path: Path) -> None:
                 await queue.send(1, id=wrong)
         assert (await queue.stats()).sent == 0
         assert await queue.send_batch([]) == []
+
+
+async def test_options_are_given_by_name(tmp_path: Path) -> None:
+    """An id or a delay by position is refused, by a caller outside and by a step."""
+    async with runtime(tmp_path) as rt:
+        with pytest.raises(InvalidArgument, match="too many positional"):
+            await rt.get(Queue, "q").send(1, "id", 0)  # type: ignore[call-arg]
+        run = await rt.start(SendsByPosition, id="s")
+        await rest(rt)
+        info = await run.info()
+        assert info.error is not None and "InvalidArgument" in str(info.error)
+        assert (await rt.get(Queue, "q").stats()).sent == 0
+
+
+class SendsByPosition(Workflow):
+    """Calls a queue in a way that isn't allowed."""
+
+    retry = Retry(0)
+
+    async def run(self) -> None:
+        await self.step(self.send)
+
+    async def send(self) -> None:
+        await self.runtime.get(Queue, "q").send(1, "id", 0)  # type: ignore[call-arg]
 
 
 async def test_the_largest_message(tmp_path: Path) -> None:
