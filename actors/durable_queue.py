@@ -481,6 +481,7 @@ class Queue(Actor):
     def _lease(self, lane: Lane, state: LaneState, taken: list[Taken]) -> None:
         """Note on disk that a handler has these messages."""
         turn = self._activation.current_turn()
+        turn.root.reserve = True  # a full store must not keep consumers from emptying the queue
         places = [one.place for one in taken]
         self.storage.put((_LEASED, lane.number, places[0][1]), places)
 
@@ -513,6 +514,7 @@ class Queue(Actor):
         """
         lane, state = self._lane_for(group)
         turn = self._activation.current_turn()
+        turn.root.reserve = True
         if lease not in state.leases:
             return []  # purged meanwhile
         turn.root.writes[self._prefix(_LEASED, lane.number) + encode_index_values((lease,)) + b"\x00"] = None

@@ -172,7 +172,7 @@ class Activation:
         self._view = None
         index_keys = self._stage_indexes(writes) if plan.indexes and encoded is not self.encoded else None
         if writes:
-            self.commit(writes, turn.after_commit)
+            self.commit(writes, turn.after_commit, reserve=turn.reserve)
             self.encoded = encoded
             if index_keys is not None:
                 self._index_keys = index_keys

@@ -36,7 +36,7 @@ class Turn:
 
     __slots__ = (
         "activation", "after_commit", "after_rollback", "blocked_on", "dep", "joined", "method",
-        "over", "parent", "poison", "root", "shared", "tangled", "writes",
+        "over", "parent", "poison", "reserve", "root", "shared", "tangled", "writes",
     )  # fmt: skip
 
     def __init__(self, activation: Activation, method: str, parent: Turn | None) -> None:
@@ -51,6 +51,8 @@ class Turn:
         self.over: bool = False
         # A @shared method: it doesn't hold the actor, so nothing joins it and nothing waits for it.
         self.shared = False
+        # It completes what was begun, so it may use the room that is kept back when the store is full.
+        self.reserve = False
         self.after_commit: list[Callable[[int], None]] | None = None
         self.after_rollback: list[Callable[[], None]] | None = None
         # Actors that calls made below this turn are queued for.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Batch, Counter, Queue, Retry
+from holdfast import Batch, Counter, Queue, Retry, Runtime
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.durations import InvalidDuration
 from holdfast.runtime.errors import NotRunning
-from holdfast.storage.errors import CallerError, InvalidValue, Overloaded
+from holdfast.storage.errors import CallerError, InvalidValue, Overloaded, StorageFull
 from tests.actors.queue_support import Child, Hand, Inbox, Order, advance, rest, runtime
 from tests.runtime.support import FailingLog, HeldLog, crash
 
@@ -665,6 +665,23 @@ async def test_delivery_never_fails_for_good(tmp_path: Path) -> None:
         for _ in range(8):
             await advance(rt, 1)
         assert inbox.batches == [[1]]
+
+
+async def test_a_full_store_can_be_emptied(tmp_path: Path) -> None:
+    """When nothing more can be sent, what is there can still be taken and acknowledged; then there is room."""
+    made = Runtime(tmp_path, clock=ManualClock(), min_free_bytes=0, quota_bytes=2 << 20)
+    async with made as rt:
+        queue, inbox = rt.get(Queue, "q"), Inbox()
+        sent = 0
+        with pytest.raises(StorageFull):
+            while True:
+                await queue.send(bytes(50_000))
+                sent += 1
+        rt.consume("q", inbox, max_wait=0)
+        await rest(rt)
+        assert len(inbox.bodies) == sent > 20
+        assert (await queue.stats()).depth == 0
+        await queue.send(1)
 
 
 # -- options -------------------------------------------------------------------------------------------------
