@@ -668,7 +668,7 @@ async def test_delivery_never_fails_for_good(tmp_path: Path) -> None:
 
 
 async def test_a_full_store_can_be_emptied(tmp_path: Path) -> None:
-    """When nothing more can be sent, what is there can still be taken and acknowledged; then there is room."""
+    """When nothing more can be sent, what is there can still be taken and settled; then there is room."""
     made = Runtime(tmp_path, clock=ManualClock(), min_free_bytes=0, quota_bytes=2 << 20)
     async with made as rt:
         queue, inbox = rt.get(Queue, "q"), Inbox()

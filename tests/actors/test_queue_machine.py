@@ -307,5 +307,5 @@ class TestQueueForLong(QueueMachine.TestCase):  # type: ignore[misc, valid-type]
     """The same for many more lives."""
 
     settings = settings(
-        max_examples=600, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=250, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
