@@ -287,8 +287,7 @@ async def test_never_leaves_when_the_outcome_is_unknown(tmp_path: Path, name: st
     await run.end()
 
 
-# -- what does not wait
-# ----------------------------------------------------------------------------------------
+# -- what does not wait ------------------------------------------------------------------------------------
 
 
 async def test_replies_that_rest_on_nothing_new_do_not_wait(tmp_path: Path) -> None:

@@ -277,8 +277,7 @@ async def test_many_failures_in_a_row(tmp_path: Path) -> None:
         assert (await system.get(Account, "a").read())[0] == acknowledged
 
 
-# -- unknown
-# ---------------------------------------------------------------------------------------------------
+# -- unknown -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("happened", [True, False])
@@ -336,8 +335,7 @@ async def test_waiters_when_the_outcome_is_unknown(tmp_path: Path) -> None:
     await system.close()
 
 
-# -- full
-# ------------------------------------------------------------------------------------------------------
+# -- full --------------------------------------------------------------------------------------------------
 
 
 async def test_quota_is_told_as_such_and_deletes_still_work(tmp_path: Path) -> None:
@@ -398,8 +396,7 @@ async def test_too_much_waiting_for_the_disk(tmp_path: Path) -> None:
         await system.get(Account, "refused").put_big(900)
 
 
-# -- closing
-# ---------------------------------------------------------------------------------------------------
+# -- closing -----------------------------------------------------------------------------------------------
 
 
 async def test_close_after_failures_does_not_hang(tmp_path: Path) -> None:

@@ -293,8 +293,7 @@ async def test_storage_comes_back_after_reopening(folder: Path) -> None:
         assert await Shelf(system)(lambda storage: storage.get(("t", 10))) == "('t', 10)"
 
 
-# -- times to live
-# ---------------------------------------------------------------------------------------------
+# -- times to live -----------------------------------------------------------------------------------------
 
 
 def put_with_ttl(storage: ActorStorage) -> None:

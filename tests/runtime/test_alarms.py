@@ -237,8 +237,7 @@ async def test_failed_turn_sets_no_alarm(system: ActorSystem, fired: Fired) -> N
     assert fired.calls == []
 
 
-# -- repeating
-# -------------------------------------------------------------------------------------------------
+# -- repeating ---------------------------------------------------------------------------------------------
 
 
 async def test_every(system: ActorSystem, fired: Fired, clock: ManualClock) -> None:
@@ -286,8 +285,7 @@ async def test_a_failing_repeat_is_retried_and_keeps_its_beat(
     assert times[2:] == [20_000, 30_000]
 
 
-# -- failing
-# ---------------------------------------------------------------------------------------------------
+# -- failing -----------------------------------------------------------------------------------------------
 
 
 async def test_retries_double_with_jitter_then_it_is_dead(
@@ -450,8 +448,7 @@ async def test_neighbours_of_a_failing_actor_fire_on_time(system: ActorSystem, f
     assert len(fired.calls) == 21
 
 
-# -- the disk
-# --------------------------------------------------------------------------------------------------
+# -- the disk ----------------------------------------------------------------------------------------------
 
 
 async def test_lost_commit_of_a_handler_fires_again(folder: Path, clock: ManualClock) -> None:
@@ -508,8 +505,7 @@ async def test_alarm_waits_until_it_is_durable_to_be_forgotten(folder: Path, clo
         assert len(fired.calls) == 1
 
 
-# -- restart, eviction, wall clock
-# -----------------------------------------------------------------------------
+# -- restart, eviction, wall clock -------------------------------------------------------------------------
 
 
 async def test_overdue_alarms_fire_at_start(folder: Path, clock: ManualClock) -> None:
@@ -632,8 +628,23 @@ async def test_many_alarms_of_one_moment(system: ActorSystem, fired: Fired) -> N
     assert system.store.scan_prefix(layout.DUE) == []
 
 
-# -- unknown types
-# ---------------------------------------------------------------------------------------------
+async def test_entry_without_an_alarm_is_cleared_away(system: ActorSystem, fired: Fired) -> None:
+    """An entry in the order of due times that belongs to no alarm is removed, not looked at for ever."""
+    ringing = system.get(Ringing, 1)
+    await ringing.set(100, "real")
+    [(key, address)] = system.store.scan_prefix(layout.DUE)
+    _, number, name = layout.split_due_key(key)
+    system.store.stage(
+        {layout.due_key(5, number, name): address, layout.due_key(6, number, b"none"): address}
+    )
+    await ringing.set(0, "now")
+    await pass_time(system, 0)
+    assert system.store.scan_prefix(layout.DUE) == [(key, address)]
+    await pass_time(system, 100)
+    assert fired.names() == ["now", "real"]
+
+
+# -- unknown types -----------------------------------------------------------------------------------------
 
 
 def vanishing_class(with_handler: bool = True) -> type[Actor]:

@@ -16,7 +16,7 @@ from holdfast.runtime.limits import Limits
 from holdfast.runtime.methods import shared
 from holdfast.runtime.system import ActorSystem
 from holdfast.storage.errors import StorageClosed, StorageFailed
-from tests.runtime.support import HeldLog, turns
+from tests.runtime.support import HeldLog, quiet, turns
 
 
 class Odd(Exception):
@@ -218,8 +218,67 @@ async def test_gather_that_gives_up_leaves_no_half_change(system: ActorSystem, d
     assert await till.add() == 2
 
 
-# -- two runtimes
-# ----------------------------------------------------------------------------------------------
+class Lasting(Actor):
+    value: int = 0
+
+    async def leave_call(self) -> None:
+        door = self.runtime.deps.get(Door)
+        door.task = asyncio.create_task(self.runtime.get(Till, "other").stay())
+        await door.entered.wait()
+
+    async def leave_chain(self) -> None:
+        """Leaves a call that waits behind another turn, and then calls back here."""
+        door = self.runtime.deps.get(Door)
+        door.task = asyncio.create_task(self.runtime.get(Caller, "other").call_back(str(self.key)))
+        await turns(3)
+
+    async def add(self) -> int:
+        self.value += 1
+        await turns(30)
+        return self.value
+
+
+class Caller(Actor):
+    async def hold(self) -> None:
+        door = self.runtime.deps.get(Door)
+        door.entered.set()
+        await door.leave.wait()
+
+    async def call_back(self, key: str) -> int:
+        return await self.runtime.get(Lasting, key).add()
+
+
+async def test_call_that_outlives_its_turn_passes_the_gate(folder: Path) -> None:
+    """A task whose turn ended while its call was under way is outside: its reply waits for the disk."""
+    log, door = HeldLog(), Door()
+    async with ActorSystem(folder, wrap_log=log.wrap, deps=[door]) as system:
+        await system.get(Lasting, 1).leave_call()
+        await system.get(Till, "warm").add()
+        log.hold()
+        door.leave.set()
+        await log.arrived()
+        await turns()
+        assert door.task is not None
+        assert not door.task.done()
+        log.release()
+        assert await door.task == 10
+
+
+async def test_chain_that_outlives_its_turn_does_not_join_it(system: ActorSystem, door: Door) -> None:
+    """A call that comes back to an actor whose turn of that chain has ended is a turn of its own."""
+    holding = asyncio.create_task(system.get(Caller, "other").hold())
+    await door.entered.wait()
+    lasting = system.get(Lasting, "a")
+    await lasting.leave_chain()
+    adding = [asyncio.create_task(lasting.add()) for _ in range(2)]
+    await turns(3)
+    door.leave.set()
+    await holding
+    assert door.task is not None
+    assert await asyncio.gather(*adding, door.task) == [1, 2, 3]
+
+
+# -- two runtimes ------------------------------------------------------------------------------------------
 
 
 async def test_two_runtimes_in_one_process(tmp_path: Path) -> None:
@@ -241,15 +300,14 @@ async def test_call_into_another_runtime_waits_for_its_disk(tmp_path: Path) -> N
         log.hold()
         call = asyncio.create_task(one.get(Till, 1).call_other_runtime())
         await log.arrived()
-        await turns()
+        await quiet(one)
         assert not call.done()
         log.release()
         assert await call == 5
         assert await one.get(Till, 1).look() == 1
 
 
-# -- closing
-# ---------------------------------------------------------------------------------------------------
+# -- closing -----------------------------------------------------------------------------------------------
 
 
 async def test_calls_on_a_closed_runtime(folder: Path) -> None:
@@ -367,8 +425,7 @@ async def test_cancelled_close_still_gives_the_folder_back(folder: Path) -> None
         assert await system.get(Till, 1).look() == 0
 
 
-# -- memory
-# ----------------------------------------------------------------------------------------------------
+# -- memory ------------------------------------------------------------------------------------------------
 
 
 async def test_a_kept_ref_keeps_no_actor_alive(folder: Path, clock: ManualClock) -> None:

@@ -96,15 +96,19 @@ class Link(Actor):
         found = await asyncio.gather(first, me.wait_then_add(), return_exceptions=True)
         return [type(one).__name__ for one in found]
 
-    async def meet_then_call(self, other: str) -> int:
+    async def meet_then_call(self, other: str, wait: int = 0) -> int:
         self.value += 1
         await self.runtime.deps.get(Gate).barrier.wait()
+        await turns(wait)
         return await self.runtime.get(Link, other).add()
 
     async def meet_then_gather(self, others: list[str]) -> int:
         self.value += 1
         await self.runtime.deps.get(Gate).barrier.wait()
         return sum(await asyncio.gather(*[self.runtime.get(Link, other).add() for other in others]))
+
+    async def hold(self) -> None:
+        await self.runtime.deps.get(asyncio.Event).wait()
 
     async def meet_then_peek(self, other: str) -> int:
         await self.runtime.deps.get(Gate).barrier.wait()
@@ -293,15 +297,23 @@ async def test_three_in_a_ring(system: ActorSystem) -> None:
     assert len(errors[0].cycle) == 4
 
 
-async def test_ring_through_gather(system: ActorSystem) -> None:
-    """A ring is found too when one party waits for several at once."""
+@pytest.mark.parametrize("wait", [0, 10])
+async def test_ring_through_gather(system: ActorSystem, wait: int) -> None:
+    """A ring is found too when one party waits for several at once, the others of which are merely busy."""
+    go = asyncio.Event()
+    system.deps.put(go)
     system.deps.put(Gate(2))
-    found = await asyncio.gather(
-        system.get(Link, "a").meet_then_gather(["x", "b", "y"]),
-        system.get(Link, "b").meet_then_call("a"),
-        return_exceptions=True,
-    )
+    busy = [asyncio.create_task(system.get(Link, key).hold()) for key in ("x", "y")]
+    await turns()
+    calls = [
+        asyncio.create_task(system.get(Link, "a").meet_then_gather(["x", "b", "y"])),
+        asyncio.create_task(system.get(Link, "b").meet_then_call("a", wait)),
+    ]
+    await turns(40)
+    go.set()
+    found = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(one, DeadlockError) for one in found].count(True) == 1
+    await asyncio.gather(*busy)
 
 
 async def test_waiting_for_the_same_actor_is_no_ring(system: ActorSystem) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import ClassVar
 
@@ -301,14 +302,25 @@ async def test_on_evict_runs_before_it_leaves(system: ActorSystem, journal: Jour
     assert await hooked.facts() == (1, 2, 1)
 
 
-async def test_on_evict_runs_once_however_often_room_is_wanted(folder: Path, clock: ManualClock) -> None:
+async def test_on_evict_runs_once_however_often_room_is_wanted(
+    folder: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crowd that wants room doesn't order the same eviction over and over."""
     async with small(folder, clock, max_active=2) as system:
         journal = system.deps.get(Journal)
         await system.get(Hooked, "first").add()
+        ordered: list[str] = []
+        spawn = system.spawn
+
+        def noted(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+            ordered.append(name)
+            return spawn(work, name)
+
+        monkeypatch.setattr(system, "spawn", noted)
         await asyncio.gather(*[system.get(Sleeper, number).add() for number in range(30)])
         await quiet(system)
         assert journal.lines == ["activate first", "evict first 1"]
+        assert ordered == ["on_evict of Hooked/first"]
 
 
 async def test_failing_on_evict_does_not_hold_the_actor(system: ActorSystem) -> None:

@@ -167,8 +167,7 @@ async def test_clear_takes_own_rows(system: ActorSystem) -> None:
     assert await merchant.select({"status": "new"}) == []
 
 
-# -- indexes over declared fields
-# ------------------------------------------------------------------------------
+# -- indexes over declared fields --------------------------------------------------------------------------
 
 
 class Job(Actor):
