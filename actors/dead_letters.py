@@ -54,7 +54,7 @@ async def redrive(path: str | os.PathLike[str], letter: str) -> str:
 async def _failed_run(runtime: Runtime, workflow: type[Workflow], id_: str) -> Run[object]:
     """The failed run that is shown as `id_`: its key may be a text, a number or a tuple."""
     kind = runtime.workflow_type(workflow)
-    for _, ref in runtime.engine.list_refs(kind, "failed", limit=1_000_000, reverse=False):
+    for ref, _ in runtime.engine.list_runs([kind], ("failed",), limit=1_000_000, reverse=False):
         run = Run[object](runtime, ref)
         if run.id == id_:
             return run

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import msgspec
 
 from .errors import CallerError, ErrorRecord, RunNotFound
-from .workflow.head import ENDED, RunStatus
-from .workflow.journal import AttemptFailed, Failed, Finished, Record, Started, decode_records, journal_prefix
+from .workflow.head import ENDED, RunHead, RunStatus
+from .workflow.journal import Failed, Record, Started, decode_records, journal_prefix
 
 if TYPE_CHECKING:
     from ..runtime.address import ActorKey
@@ -66,8 +65,7 @@ class Run(Generic[Out]):
     @property
     def id(self) -> str:
         """The id as text."""
-        key = self._ref.key
-        return "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+        return show_id(self._ref.key)
 
     @property
     def workflow(self) -> str:
@@ -92,9 +90,10 @@ class Run(Generic[Out]):
     async def info(self) -> RunInfo:
         """What is known of the run; raises `RunNotFound`."""
         self._must_exist()
-        info, dep = self._runtime.read_info(self._ref)
-        await self._runtime.store.wait_durable(dep)
-        return info
+        activation = self._ref.activation or self._runtime.directory.activate(self._ref)
+        head = cast("Workflow", activation.instance).head
+        await self._runtime.store.wait_durable(activation.dep)
+        return run_info(self._ref, head)
 
     async def history(self) -> list[Record]:
         """All records of the run, in order; raises `RunNotFound`."""
@@ -150,16 +149,19 @@ class Run(Generic[Out]):
         return f"<Run {self._ref}>"
 
 
-def run_info(workflow: Workflow, ref: Ref) -> RunInfo:
-    """The info of a run that is in memory."""
-    head = workflow.head
+def run_info(ref: Ref, head: RunHead) -> RunInfo:
+    """A head as it is shown."""
     return RunInfo(
-        ref.type.name, workflow.id, head.status, _moment(head.created_ms), _moment(head.updated_ms), head.correlation_id, head.error
-    )
+        ref.type.name, show_id(ref.key), head.status, _moment(head.created_ms), _moment(head.updated_ms), head.correlation_id,
+        head.error,
+    )  # fmt: skip
+
+
+def show_id(key: ActorKey) -> str:
+    """A run's id as text."""
+    return "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
 
 
 def _moment(time_ms: int) -> datetime:
     return datetime.fromtimestamp(time_ms / 1000, timezone.utc)
 
-
-_ = (AttemptFailed, Finished, Mapping)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeVar, cast, overload
 
 import msgspec
@@ -29,7 +29,7 @@ from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
 from .queue_consumer import Batch, BindingConsumer, Consumer, HandlerConsumer
 from .queue_hub import QueueHub
-from .workflow.engine import Engine, StartOptions, check_run_id
+from .workflow.engine import ALL_STATUSES, Engine, StartOptions, check_run_id
 from .workflow.head import RunStatus
 from .workflow.ops import RunScope, StepScope
 from .workflow.retry import Retry
@@ -236,34 +236,23 @@ class Runtime(ActorSystem):
         self,
         workflow: type[Workflow] | None = None,
         *,
-        status: RunStatus | None = None,
+        status: RunStatus | Collection[RunStatus] | None = None,
         limit: int = 100,
         reverse: bool = False,
     ) -> list[RunInfo]:
-        """Runs by workflow and status, the oldest first (`reverse`: the newest)."""
-        kinds = [self.workflow_type(workflow)] if workflow is not None else self._workflow_types()
-        found: list[tuple[int, Ref]] = []
-        for kind in kinds:
-            found.extend(self.engine.list_refs(kind, status, limit=limit, reverse=reverse))
-        found.sort(key=lambda pair: pair[0], reverse=reverse)
-        return [self.read_info(ref)[0] for _, ref in found[:limit]]
+        """Runs by workflow and status (one or several), the oldest first (`reverse`: the newest)."""
+        runs = self.engine.list_runs(self._kinds(workflow), _statuses(status), limit=limit, reverse=reverse)
+        return [run_info(ref, head) for ref, head in runs]
 
     async def dead_letters(self, workflow: type[Workflow] | None = None, *, limit: int = 100) -> list[DeadLetter]:
         """Failed runs with input, cause, attempts and history, the oldest first.  `Run.redrive` lets one go on."""
-        kinds = [self.workflow_type(workflow)] if workflow is not None else self._workflow_types()
-        letters: list[DeadLetter] = []
-        for kind in kinds:
-            for _, ref in self.engine.list_refs(kind, "failed", limit=limit, reverse=False):
-                letters.append(await Run[object](self, ref).dead_letter())
+        runs = self.engine.list_runs(self._kinds(workflow), ("failed",), limit=limit, reverse=False)
+        letters = [await Run[object](self, ref).dead_letter() for ref, _ in runs]
         letters.sort(key=lambda letter: letter.failed_at)
         return letters[:limit]
 
-    def read_info(self, ref: Ref) -> tuple[RunInfo, int]:
-        """What is known of a run, and the commit that it rests on; the run isn't brought to memory for that."""
-        activation = ref.activation
-        if activation is None:
-            activation = self.directory.activate(ref)
-        return run_info(cast("Workflow", activation.instance), ref), activation.dep
+    def _kinds(self, workflow: type[Workflow] | None) -> list[WorkflowType]:
+        return [self.workflow_type(workflow)] if workflow is not None else self._workflow_types()
 
     def workflow_type(self, workflow: type[object]) -> WorkflowType:
         """What is known of a workflow class; raises `UnknownActorType` or `InvalidActor`."""
@@ -406,3 +395,9 @@ def _start_options(
         except BAD_VALUE as error:
             raise InvalidValue(f"the labels of a run are texts: correlation_id, ref (two), tenant, tags; {reason(error)}") from error
     return StartOptions(on_conflict, correlation_id)
+
+
+def _statuses(given: RunStatus | Collection[RunStatus] | None) -> Collection[RunStatus]:
+    if given is None:
+        return ALL_STATUSES
+    return (cast("RunStatus", given),) if isinstance(given, str) else given

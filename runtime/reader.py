@@ -6,13 +6,23 @@ well, and from then on rests on the newest of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from ..storage.errors import CallerError
 from .chain import CALLER, Turn, rest_on
 
 if TYPE_CHECKING:
     from ..storage.store import Store
+
+
+class View(Protocol):
+    """What a look over several keys reads from."""
+
+    def read(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]: ...
 
 
 class Reader:
@@ -35,6 +45,15 @@ class Reader:
         """A range of full keys."""
         durable_only = not self._in_turn()
         return self._store.scan(start, end, reverse=reverse, limit=limit, durable_only=durable_only)
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[View]:
+        """Several reads that fit together; nothing may be awaited inside."""
+        if self._in_turn():
+            yield self  # nothing can be staged while no other code runs
+        else:
+            with self._store.durable_view() as view:
+                yield view
 
     def write(self, key: bytes, value: bytes | None) -> None:
         """Refuse to."""

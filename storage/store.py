@@ -11,6 +11,8 @@ Promises
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -177,6 +179,16 @@ class Store:
                 _take(waiting.pop(), staged, found)
         return found
 
+    @contextlib.contextmanager
+    def durable_view(self) -> Iterator[DurableView]:
+        """Several reads of one and the same durable commit.  Nothing may be awaited inside: an old reader makes the file grow."""
+        self.environment.check_usable()
+        try:
+            with self._begin(buffers=True) as txn:
+                yield DurableView(txn)
+        except lmdb.Error as error:
+            raise self.environment.translate(error) from error
+
     def scan_prefix(
         self, prefix: bytes, *, reverse: bool = False, limit: int | None = None, extra: Writes | None = None
     ) -> list[tuple[bytes, bytes]]:
@@ -270,6 +282,26 @@ class Store:
             f"the disk of {self.environment.path} has {space.free_bytes} bytes free, fewer than "
             f"min_free_bytes={self.min_free_bytes}; free some space"
         )
+
+
+class DurableView:
+    """What one snapshot holds."""
+
+    __slots__ = ("_txn",)
+
+    def __init__(self, txn: lmdb.Transaction) -> None:
+        self._txn = txn
+
+    def read(self, key: bytes) -> bytes | None:
+        """The value of a key."""
+        stored = self._txn.get(key)
+        return None if stored is None else open_value(key, stored)
+
+    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end."""
+        with self._txn.cursor() as cursor:
+            rows = itertools.islice(_walk(cursor, start, end, reverse), limit)
+            return [(key, open_value(key, stored)) for key, stored in rows]
 
 
 def _walk(

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -708,19 +708,30 @@ class Engine:
         self.system.store.on_durable(number, lambda failure: self._end_is_durable(activation, record, failure))
         return number
 
-    def list_refs(
-        self, kind: WorkflowType, status: RunStatus | None, *, limit: int, reverse: bool
-    ) -> list[tuple[int, Ref]]:
-        """Creation times and refs of runs, the oldest first (or the newest with `reverse`)."""
-        statuses = (status,) if status is not None else ALL_STATUSES
-        found: list[tuple[int, Ref]] = []
-        for one in statuses:
-            prefix = _status_prefix(kind, one)
-            for entry, key_bytes in self.system.store.scan_prefix(prefix, reverse=reverse, limit=limit):
-                created_ms = _created_ms(entry, prefix)
-                found.append((created_ms, self.system.ref_from_bytes(kind.number_bytes, key_bytes)))
-        found.sort(key=lambda pair: pair[0], reverse=reverse)
-        return found[:limit]
+    def list_runs(
+        self, kinds: list[WorkflowType], statuses: Collection[RunStatus], *, limit: int, reverse: bool
+    ) -> list[tuple[Ref, RunHead]]:
+        """Refs and heads of runs, the oldest first (or the newest with `reverse`); no run is loaded for that.
+
+        The caller sees what it may: outside the actors what is durable, all of it as of the same commit.
+        """
+        with self.system.reader.view() as view:
+            found: list[tuple[int, WorkflowType, bytes]] = []
+            for kind in kinds:
+                for status in statuses:
+                    prefix = _status_prefix(kind, status)
+                    for entry, key_bytes in view.scan(prefix, next_prefix(prefix), reverse, limit):
+                        found.append((_created_ms(entry, prefix), kind, key_bytes))
+            found.sort(key=lambda one: one[0], reverse=reverse)
+            runs: list[tuple[Ref, RunHead]] = []
+            for _, kind, key_bytes in found[:limit]:
+                ref = self.system.ref_from_bytes(kind.number_bytes, key_bytes)
+                number = view.read(ref.directory_key)
+                record = None if number is None else view.read(layout.DATA + number + layout.FIELDS)
+                if record is None:
+                    raise Damaged(f"the index of runs has an entry of {ref}, which isn't stored; run `holdfast check`")
+                runs.append((ref, kind.decode_head(record, ref)))
+        return runs
 
     def log_fields(self, run: LiveRun, op: Op) -> Mapping[str, object]:
         """Fields for a log line of a step."""

@@ -44,7 +44,6 @@ from .journal import (
 from .ops import CallOp, Op, OpFuture, RunScope, StepOp
 from .replay_loop import ReplayLoop
 from .retry import Retry
-from .step_plan import StepPlan
 
 if TYPE_CHECKING:
     from ...runtime.activation import Activation

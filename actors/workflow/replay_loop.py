@@ -118,8 +118,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def close_coroutine(self, coroutine: Coroutine[Any, Any, object], context: Context) -> bool:
         """Close a coroutine that lives here, whatever its `finally` blocks do; False when it won't end."""
-        outer = events._get_running_loop()
-        events._set_running_loop(self)
+        outer = _get_running_loop()
+        _set_running_loop(self)
         try:
             for _ in range(_CLOSE_TRIES):
                 try:

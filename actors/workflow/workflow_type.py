@@ -82,6 +82,13 @@ class WorkflowType(ActorType):
         head: RunHead = instance.head  # type: ignore[attr-defined]
         return (self._status_prefixes[head.status] + encode_index_values((head.created_ms,)) + owner,)
 
+    def decode_head(self, record: bytes, ref: object) -> RunHead:
+        """The head in a run's stored fields."""
+        blank = self.actor_class.__new__(self.actor_class)
+        self.fields.restore(blank, record, str(ref))
+        head: RunHead = blank.head  # type: ignore[attr-defined]
+        return head
+
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
         """A run is driven by the engine; nothing of it is called from outside."""
         return {}

@@ -102,12 +102,7 @@ class Pipeline:
         """Whether every event that was sent is through."""
         if (await self.queue.stats()).depth:
             return False
-        runs = self.runtime.runs
-        return not (
-            runs(ProcessEvent, status="running", limit=1)
-            or runs(ProcessEvent, status="queued", limit=1)
-            or runs(ProcessEvent, status="retrying", limit=1)
-        )
+        return not self.runtime.runs(ProcessEvent, status=("running", "queued", "retrying"), limit=1)
 
     async def dead_letters(self, limit: int = 100) -> list[DeadEvent]:
         """What went wrong for good, the oldest first: `event-dlq`."""
