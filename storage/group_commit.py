@@ -373,6 +373,8 @@ class GroupCommit:
                 self._loop.call_soon_threadsafe(self._committed, batch, result, space)
             except RuntimeError:
                 return  # the loop was closed without closing the runtime; nobody is left to tell
+            # Its writes, and what its callbacks hold, must not stay in memory until the next commit comes.
+            del batch
 
 
 def _first_of(failed: tuple[int, int, StorageFailed]) -> int:

@@ -488,10 +488,22 @@ class LiveRun:
             coroutine = cast("Coroutine[Any, Any, object]", task.get_coro())
             if not self.loop.close_coroutine(coroutine, context):
                 self.engine.unclosed.append(coroutine)
+            _stop_waiting(task)
 
     def failed_commit(self) -> StorageFailed | None:
         """Why a commit that this run rests on failed, if one did."""
         return self.engine.system.store.group_commit.failure(self.activation.dep)
+
+
+def _stop_waiting(task: asyncio.Task[Any]) -> None:
+    """Take apart the ring of a task whose coroutine was closed: it, the future it waited for, its callback.
+
+    The ring holds the whole run by its context.  Left to the collector, ended runs pile up in memory first.
+    """
+    future: asyncio.Future[Any] | None = task._fut_waiter  # type: ignore[attr-defined]
+    if future is not None:
+        for callback, _ in future._callbacks or ():  # type: ignore[attr-defined]
+            future.remove_done_callback(callback)
 
 
 def _raise(error: BaseException) -> None:
