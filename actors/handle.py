@@ -9,7 +9,7 @@ import msgspec
 
 from .errors import CallerError, ErrorRecord, RunNotFound
 from .workflow.head import ENDED, RunHead, RunStatus
-from .workflow.journal import Failed, Record, Started, decode_records, journal_prefix
+from .workflow.journal import Failed, Fold, Record, Started, StepFailed, decode_records, journal_prefix
 
 if TYPE_CHECKING:
     from ..runtime.address import ActorKey
@@ -109,16 +109,20 @@ class Run(Generic[Out]):
         started, failed = records[0], records[-1]
         if not isinstance(started, Started) or not isinstance(failed, Failed):
             raise CallerError(f"run {self._ref} has not failed; its status is {await self.status()}")
-        attempts = [record for record in records if getattr(record, "name", None) == failed.step and hasattr(record, "error")]
+        fold = Fold(list(enumerate(records)), str(self._ref))
+        attempts = 0
+        for record in records:
+            if isinstance(record, StepFailed) and (record.name, record.nth) == (failed.step, failed.nth):
+                attempts = record.attempts
         return DeadLetter(
             self.workflow,
             self.id,
             started.correlation_id,
             datetime.fromtimestamp(failed.at_ms / 1000, timezone.utc),
-            msgspec.msgpack.decode(started.input),
+            msgspec.msgpack.decode(fold.input),
             failed.error,
             failed.step,
-            len(attempts) if failed.step is not None else 0,
+            attempts,
             tuple(records),
         )
 
@@ -141,6 +145,7 @@ class Run(Generic[Out]):
         await self._runtime.store.wait_durable(self._runtime.engine.terminate(self._ref, reason))
 
     def _must_exist(self) -> None:
+        self._runtime.check_open()
         activation = self._ref.activation
         if not (activation is not None and activation.stored) and self._runtime.store.get(self._ref.directory_key) is None:
             raise RunNotFound(f"there is no run {self._ref}")

@@ -100,8 +100,6 @@ class Engine:
         self.starting: dict[bytes, asyncio.Future[None]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self._stopped = False
-        # Coroutines of runs that left memory but can't be closed: kept, so that the collector doesn't run them on.
-        self.unclosed: list[object] = []
         self._live: set[LiveRun] = set()
         self._on_place_freed: list[Callable[[], None]] = []
 
@@ -669,7 +667,7 @@ class Engine:
             raise CallerError(f"run {ref} is {status}; only a failed run can be redriven")
         fold = self._fold(activation)
         at_ms = max(self.system.clock.now_ms(), fold.ended.at_ms if fold.ended else 0)
-        record = Redriven(at_ms, None if encoded_input is None else msgspec.Raw(encoded_input))
+        record = Redriven(at_ms, encoded_input)
         writes: Writes = {position_key(journal_prefix(activation.prefix(b"")), fold.next_position): encode_record(record)}
         workflow = cast("Workflow", activation.instance)
         head = workflow.head

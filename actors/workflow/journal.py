@@ -84,7 +84,7 @@ class Redriven(msgspec.Struct, array_like=True, frozen=True, tag=7):
     """A failed run goes on: the failure before this record doesn't count any more."""
 
     at_ms: int
-    input: msgspec.Raw | None = None  # in place of the input so far
+    input: bytes | None = None  # in place of the input so far, as it is stored
 
 
 class Terminated(msgspec.Struct, array_like=True, frozen=True, tag=8):
@@ -151,7 +151,7 @@ class Fold:
     def _take_back(self, record: Redriven, position: int) -> None:
         failed, self.ended = self.ended, None
         if record.input is not None:
-            self.input = record.input
+            self.input = msgspec.Raw(record.input)
         if isinstance(failed, Failed) and failed.step is not None:
             self.attempts.pop((failed.step, failed.nth), None)
             self.outcomes = [

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("holdfast.workflow")
 MAX_STEP_NAME_CHARACTERS = 256
+# Coroutines of runs that left memory and refuse to be closed: kept, so that the collector doesn't run them on.
+UNCLOSED: list[Coroutine[Any, Any, object]] = []
 
 
 class LiveRun:
@@ -125,7 +127,7 @@ class LiveRun:
         plan = self.engine.step_plan(function)
         if name is None:
             name = plan.name
-        elif not name or len(name) > MAX_STEP_NAME_CHARACTERS or not name.isprintable():
+        elif not isinstance(name, str) or not name or len(name) > MAX_STEP_NAME_CHARACTERS or not name.isprintable():
             raise InvalidKey(
                 f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} printable characters; got {name!r}"
             )
@@ -383,8 +385,11 @@ class LiveRun:
             return
         wake_ms = min(ms for ms in (due_ms, retry_ms) if ms is not None)
         if self.working or self._inbox or wake_ms <= self.engine.system.clock.now_ms():
-            seconds = max(0.0, (wake_ms - self.engine.system.clock.now_ms()) / 1000)
-            self._timer = self.engine.system.clock.call_later(seconds, self._wake_soon)
+            system = self.engine.system
+            seconds = (wake_ms - system.clock.now_ms()) / 1000
+            self._timer = (
+                system.clock.call_later(seconds, self._wake_soon) if seconds > 0 else system.loop.call_soon(self.wake)
+            )
             return
         self.engine.rest(self, "retrying" if retry_ms == wake_ms else "waiting", wake_ms)
 
@@ -475,7 +480,7 @@ class LiveRun:
 
         A dead process would not run them at all.  Steps and calls that they begin never end, and what they raise is nobody's.
         """
-        tasks = [task for task in self.loop.tasks if not task.done()]
+        tasks = [task for task in {self._main, *self.loop.tasks} if task is not None and not task.done()]
         self.loop.tasks.clear()
         if self._main is not None and not self._main.done():  # made past the loop's create_task, so it isn't among them
             tasks.append(self._main)
@@ -487,7 +492,7 @@ class LiveRun:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine = cast("Coroutine[Any, Any, object]", task.get_coro())
             if not self.loop.close_coroutine(coroutine, context):
-                self.engine.unclosed.append(coroutine)
+                UNCLOSED.append(coroutine)
             _stop_waiting(task)
 
     def failed_commit(self) -> StorageFailed | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
@@ -171,10 +171,14 @@ class StepOp(Op):
             args = self.plan.copy_arguments(self.args, self) if self.args else ()
             if self.thread:
                 self.task = system.loop.run_in_executor(None, copy_context().run, _in_thread, self.function, args)
+            elif self.plan.is_async:
+                self.task = system.loop.create_task(_in_task(self.function, args))
             else:
                 result = self.function(*args)
                 if hasattr(result, "__await__"):
-                    self.task = system.loop.create_task(_guarded(result))
+                    self.task = system.loop.create_task(_in_task(lambda: result, ()))
+                    if asyncio.iscoroutine(result):  # nobody awaits it when the task is cancelled before it begins
+                        self.task.add_done_callback(lambda _: result.close())
             if self.task is not None:
                 self.task.add_done_callback(scope.body_done)
         except BaseException as error:  # what left here would stop the commits of all
@@ -294,10 +298,11 @@ class StepOp(Op):
         super().abandon()
 
 
-async def _guarded(body: Awaitable[object]) -> object:
+async def _in_task(function: Callable[..., Any], args: tuple[object, ...]) -> object:
     """A body as a task: a `SystemExit` fails the attempt in place of ending the event loop."""
     try:
-        return await body
+        result = function(*args)
+        return await result if hasattr(result, "__await__") else result
     except SystemExit as error:
         raise BodyExit(f"the body raised SystemExit({error.code!r})") from error
 

@@ -22,6 +22,8 @@ T = TypeVar("T")
 MAX_CALLBACKS: Final = 1_000_000
 # A `finally` block that waits keeps a coroutine from being closed; nested ones do so one after the other.
 _CLOSE_TRIES: Final = 100
+# "For ever" is a time too (`anyio.sleep_forever` sleeps for infinity): the year 9999.
+_FOREVER_SECONDS: Final = 253_402_300_799.0
 
 
 class ReplayHandle:
@@ -143,10 +145,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        return self._set_timer(self.now_ms + max(0, round(delay * 1000)), callback, args, context)
+        return self._set_timer(self.now_ms + max(0, _whole_ms(delay)), callback, args, context)
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        return self._set_timer(max(self.now_ms, round(when * 1000)), callback, args, context)
+        return self._set_timer(max(self.now_ms, _whole_ms(when)), callback, args, context)
 
     def _set_timer(
         self, due_ms: int, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
@@ -167,6 +169,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         task.add_done_callback(self.tasks.discard)
         return task
 
+    def get_task_factory(self) -> None:
+        return None
+
     def get_debug(self) -> bool:
         return False
 
@@ -182,6 +187,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             return  # a step that run() did not look at again; its failure is in the journal
         if isinstance(error, BaseException) and self.mistake is None:
             self.mistake = error
+
+
+def _whole_ms(seconds: float) -> int:
+    return round(min(seconds, _FOREVER_SECONDS) * 1000)
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:

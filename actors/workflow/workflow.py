@@ -19,11 +19,12 @@ import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, TypeVar, TypeVarTuple, cast, overload
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from ...runtime.actor import Actor
 from ...runtime.alarms import Alarm
 from ...runtime.durations import Duration, to_due_ms, to_seconds
+from ...storage.errors import CallerError
 from .head import RunHead
 from .retry import Retry
 
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+class _NoRun:
+    """Stands in for the working part of a run that isn't running."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise CallerError("steps, sleeps and the rest are for run() itself, while it runs; not after the run")
 
 
 class Workflow(Actor):
@@ -50,7 +58,8 @@ class Workflow(Actor):
 
     head: RunHead = RunHead()
 
-    _live: LiveRun
+    # The instance's own while the run is in memory.
+    _live: LiveRun = cast("LiveRun", _NoRun())
 
     @overload
     def step(
