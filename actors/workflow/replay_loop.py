@@ -10,8 +10,9 @@ It is driven from callbacks of the outer loop, never from inside a task of it (n
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio.events import _get_running_loop, _set_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -87,8 +88,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def run_until_rest(self) -> None:
         """Run everything that is ready, and what becomes ready by that."""
-        outer = _get_running_loop()
+        outer, hooks = _get_running_loop(), sys.get_asyncgen_hooks()
         _set_running_loop(self)
+        sys.set_asyncgen_hooks(None, self._generator_left)
         count = 0
         try:
             while self._ready:
@@ -108,7 +110,16 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                     except BaseException as mistake:  # of a callback: it ends the run; SystemExit also of a task
                         self.mistake = self.mistake or mistake
         finally:
+            sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)
+
+    def _generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Nobody will go on with an async generator: close it in this loop, and not in the outer one.
+
+        Not when the run is leaving memory, nor when the collector found it who knows when: neither is there on replay.
+        """
+        if _get_running_loop() is self and not self.closed:
+            self.create_task(generator.aclose())
 
     def fire(self, nth: int) -> bool:
         """Make timer `nth` ready; False when it was cancelled or isn't set."""
