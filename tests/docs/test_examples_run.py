@@ -19,7 +19,7 @@ class Example(NamedTuple):
     page: str
     line: int
     code: str
-    output: str
+    output: str | None
 
 
 def examples() -> list[Example]:
