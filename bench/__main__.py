@@ -23,7 +23,7 @@ from types import ModuleType
 from . import floor
 from .machine import describe_machine, describe_versions, git_commit
 from .report import FLOOR, HOLDFAST, Result, find_growth, make_growth_table, make_json, make_table
-from .scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, Case, Sizes, make_cases
+from .scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, SCALE_SCENARIOS, Case, Sizes, make_cases
 from .workload import Sample
 
 # A case of some 30 ms is at the mercy of whatever else the machine does: it is repeated up to five times as
@@ -35,7 +35,7 @@ SHORT_SECONDS = 1.5
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser("python -m bench", description="Measure Holdfast beside a bare floor.")
-    every = (*DEFAULT_SCENARIOS, *EXTRA_SCENARIOS)
+    every = (*DEFAULT_SCENARIOS, *EXTRA_SCENARIOS, *SCALE_SCENARIOS)
     parser.add_argument(
         "--quick", action="store_true", help="smaller sizes, one repetition: under 40 seconds"
     )
@@ -144,7 +144,13 @@ def main(arguments: list[str] | None = None) -> None:
     slow_sync_seconds = options.slow_disk / 1000
     sizes = Sizes(options.quick, slow_sync_seconds)
     scenarios = list(dict.fromkeys(options.scenario or DEFAULT_SCENARIOS))
-    cases = [case for scenario in scenarios for case in make_cases(scenario, sizes)]
+    scale_scenarios = [scenario for scenario in scenarios if scenario in SCALE_SCENARIOS]
+    cases = [
+        case
+        for scenario in scenarios
+        if scenario not in SCALE_SCENARIOS
+        for case in make_cases(scenario, sizes)
+    ]
 
     place = Path(tempfile.mkdtemp(prefix="bench-", dir=options.folder))
     try:
@@ -157,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
         for number, case in enumerate(cases, 1):
             print(f"[{number}/{len(cases)}] {case.scenario}: {case.name}", file=sys.stderr, flush=True)
             results.append(measure_in_turn(case, sides, place, slow_sync_seconds, factory, options.repeat))
+        scale_report = measure_scale(scale_scenarios, place, options, factory)
     finally:
         shutil.rmtree(place)
 
@@ -174,13 +181,45 @@ def main(arguments: list[str] | None = None) -> None:
         },
         "took_seconds": time.perf_counter() - began,
     }
+    if scale_report is not None:
+        print(scale_report[0], end="\n\n")
     print_report(about, results)
     if options.json is not None:
-        options.json.write_text(json.dumps(make_json(about, results), indent=1) + "\n")
+        report = make_json(about, results)
+        if scale_report is not None:
+            report["scale"] = scale_report[1]
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def measure_scale(
+    scenarios: list[str],
+    place: Path,
+    options: argparse.Namespace,
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> tuple[str, list[dict[str, object]]] | None:
+    """The tables of the scale scenarios and their plain data; None when none was asked for."""
+    if not scenarios:
+        return None
+    from .scale import Scale, make_scale_tables, scale_to_json
+
+    scale = Scale(place, options.quick, options.loop, factory)
+    for scenario in scenarios:
+        print(f"scale: {scenario}", file=sys.stderr, flush=True)
+        scale.measure(scenario)
+    return make_scale_tables(scale.lines), scale_to_json(scale.lines)
 
 
 def print_report(about: dict[str, object], results: list[Result]) -> None:
     """The table, what its units are, and what it was measured on."""
+    if results:
+        print_results(results)
+    for name in ("machine", "versions", "git_commit", "settings"):
+        print(f"{name}: {plain(about[name])}")
+    print(f"took {about['took_seconds']:.0f} s")
+
+
+def print_results(results: list[Result]) -> None:
+    """The table of both sides, and what its units are."""
     print(make_table(results))
     growths = find_growth(results)
     if growths:
@@ -197,9 +236,6 @@ def print_report(about: dict[str, object], results: list[Result]) -> None:
         print(f"    {scenario}: {meaning}.")
     print("The ratio is Holdfast's rate over the floor's, pair by pair: 1 is the floor, less is slower.")
     print("Commits are those of one repetition; each is two syncs.")
-    for name in ("machine", "versions", "git_commit", "settings"):
-        print(f"{name}: {plain(about[name])}")
-    print(f"took {about['took_seconds']:.0f} s")
 
 
 def plain(value: object) -> str:

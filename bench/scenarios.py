@@ -15,6 +15,9 @@ DEFAULT_SCENARIOS = ("pipeline", "steps", "counter", "commit")
 # is that of `pipeline`, every step durable before the next, so a ratio above one is possible.
 EXTRA_SCENARIOS = ("pipeline_by_calls",)
 
+# Measured without a floor, each against its target; see `scale`.
+SCALE_SCENARIOS = ("saturated", "sleepers", "actors")
+
 # Seconds that one repetition of a case may be expected to spend waiting for a disk made slow; it gets fewer
 # items then, never fewer than one for each worker.
 SLOW_SECONDS_PER_REPETITION = 3.0

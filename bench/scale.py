@@ -1,0 +1,356 @@
+"""Scale: what a saturated loop, a hundred thousand sleeping runs, and more actors than fit in memory cost.
+
+There is no floor for these; each figure stands beside its target.  Memory is measured in processes of their
+own (``scale_child``), since a heap that other scenarios used tells nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from holdfast import Counter, Runtime
+
+from .machine import probe_sync_ms
+from .report import align, number
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a scale table."""
+
+    scenario: str
+    case: str
+    # By name with the unit in it; lines of a scenario need not have the same ones.
+    figures: dict[str, float]
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass(slots=True)
+class Scale:
+    """What the scale scenarios are measured with."""
+
+    place: Path
+    quick: bool
+    loop: str
+    factory: LoopFactory
+    lines: list[Line] = field(default_factory=list)
+
+    def measure(self, scenario: str) -> None:
+        """Add the lines of a scenario."""
+        {"saturated": saturated, "sleepers": sleepers, "actors": actors}[scenario](self)
+
+    def fresh_folder(self) -> Path:
+        """An empty folder on the disk that is measured."""
+        return Path(tempfile.mkdtemp(dir=self.place))
+
+
+# ------------------------------------------------------------------------------------------------------------
+# A loop saturated by tasks that never wait.
+
+# Length of the turn of one task, and how many tasks there are: the loop comes round once in their product.
+# 20 us by one task is the hardest: the loop lets go of the interpreter between any two turns, too shortly for
+# a thread to wake, but long enough to begin its wait for the interpreter anew.
+ROUNDS = ((20e-6, 1), (200e-6, 8), (1.3e-3, 64), (10e-3, 64))
+SETTLE_SECONDS = 0.1
+PROBE_EVERY_SECONDS = 0.001
+# What a commit may take at most: twice the longest round, and its own two flushes.
+COMMIT_P99_MS = 20.0
+LEAST_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What ran in a while."""
+
+    calls_per_second: float
+    call_ms: tuple[float, float]  # p50 and p99
+    commit_ms: tuple[float, float]
+    rounds_per_second: float
+
+
+def saturated(scale: Scale) -> None:
+    """Durable calls beside tasks that are always ready to run, with 10 and 1000 callers."""
+    seconds = 0.5 if scale.quick else 3.0
+    flushes_ms = 2 * statistics.median(probe_sync_ms(scale.place))
+    allowed_ms = COMMIT_P99_MS + flushes_ms
+    for callers in (10, 1000):
+
+        def run(round_seconds: float, tasks: int, callers: int = callers, **options: Any) -> Load:
+            folder = scale.fresh_folder()
+            try:
+                with asyncio.Runner(loop_factory=scale.factory) as runner:
+                    return runner.run(load(folder, callers, round_seconds, tasks, seconds, options))
+            finally:
+                shutil.rmtree(folder)
+
+        run(0.0, 0)  # once through, for the caches
+        before = run(0.0, 0)
+        loads = [(f"rounds of {_short(turn)}", turn, run(turn, tasks)) for turn, tasks in ROUNDS]
+        turn, tasks = ROUNDS[2]
+        plain = run(turn, tasks, switch_interval_seconds=None)
+        after = run(0.0, 0)
+        idle = (before.calls_per_second + after.calls_per_second) / 2
+        for name, one in (("idle loop", before), ("idle loop, again", after)):
+            scale.lines.append(Line("saturated", f"{callers} callers, {name}", _figures(one, None, None)))
+        for name, turn, one in loads:
+            # The loop comes round once a turn.  A call that takes so long beside an idle loop can't be had
+            # sooner than that and one round more.
+            left = callers / (callers / idle + turn)
+            share = one.calls_per_second / left
+            scale.lines.append(
+                Line(
+                    "saturated",
+                    f"{callers} callers, {name}",
+                    _figures(one, one.calls_per_second / idle, share),
+                    f"commit p99 <= {allowed_ms:.1f} ms, {LEAST_SHARE:.0%} of what is left",
+                    one.commit_ms[1] <= allowed_ms and share >= LEAST_SHARE,
+                )
+            )
+        scale.lines.append(
+            Line(
+                "saturated",
+                f"{callers} callers, rounds of {_short(ROUNDS[2][0])}, switch_interval_seconds=None",
+                _figures(
+                    plain,
+                    plain.calls_per_second / idle,
+                    plain.calls_per_second / (callers / (callers / idle + ROUNDS[2][0])),
+                ),
+            )
+        )
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:g} ms"
+
+
+def _figures(one: Load, of_idle: float | None, of_left: float | None) -> dict[str, float]:
+    figures = {
+        "calls/s": one.calls_per_second,
+        "call p50 ms": one.call_ms[0],
+        "call p99 ms": one.call_ms[1],
+        "commit p50 ms": one.commit_ms[0],
+        "commit p99 ms": one.commit_ms[1],
+        "rounds/s": one.rounds_per_second,
+    }
+    if of_idle is not None:
+        figures["of idle"] = of_idle
+    if of_left is not None:
+        figures["of left"] = of_left
+    return figures
+
+
+async def load(
+    folder: Path, callers: int, round_seconds: float, tasks: int, seconds: float, options: dict[str, Any]
+) -> Load:
+    """``callers`` that increment a counter each, again and again, beside ``tasks`` that never wait.
+
+    A commit is timed by a write set of our own, staged about every millisecond: from there until the loop
+    hears that it is durable.
+    """
+    clock = time.perf_counter
+    loop = asyncio.get_running_loop()
+    calls: list[tuple[float, float]] = []  # when it ended, how long it took
+    commits: list[float] = []
+    rounds = 0
+    over = False
+    async with Runtime(folder, **options) as rt:
+
+        def probe() -> None:
+            if over:
+                return
+            began = clock()
+            number = rt.store.stage({PROBE_KEY: b"probe"})
+
+            def durable(error: Exception | None) -> None:
+                commits.append(clock() - began)
+                loop.call_later(PROBE_EVERY_SECONDS, probe)
+
+            rt.store.on_durable(number, durable)
+
+        async def saturate(counts: bool) -> None:
+            nonlocal rounds
+            turn = round_seconds / tasks
+            while not over:
+                until = clock() + turn
+                while clock() < until:
+                    pass
+                rounds += counts
+                await asyncio.sleep(0)
+
+        async def call(counter: Counter) -> None:
+            while not over:
+                began = clock()
+                await counter.increment()
+                ended = clock()
+                calls.append((ended, ended - began))
+
+        counters = [rt.get(Counter, f"counter-{n:06d}") for n in range(callers)]
+        await asyncio.gather(*[counter.increment() for counter in counters])
+        async with asyncio.TaskGroup() as group:
+            for n in range(tasks):
+                group.create_task(saturate(n == 0))
+            for counter in counters:
+                group.create_task(call(counter))
+            await asyncio.sleep(SETTLE_SECONDS)
+            probe()
+            rounds_before, began = rounds, clock()
+            await asyncio.sleep(seconds)
+            over = True
+            rounds_done, ended = rounds - rounds_before, clock()
+        # Those under way at the end count too, or a loop where nothing comes back would show no latency.
+        took = [one for at, one in calls if at > began]
+        done = sum(began < at <= ended for at, _ in calls)
+    return Load(
+        done / (ended - began), _percentiles(took), _percentiles(commits), rounds_done / (ended - began)
+    )
+
+
+# Outside every prefix that the library uses.
+PROBE_KEY = b"\xff-bench-probe"
+
+
+def _percentiles(seconds: list[float]) -> tuple[float, float]:
+    ordered = sorted(seconds) or [float("nan")]
+    at = (len(ordered) // 2, min(len(ordered) - 1, int(len(ordered) * 0.99)))
+    return ordered[at[0]] * 1000, ordered[at[1]] * 1000
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Runs that sleep, actors that come and go: measured in fresh processes.
+
+RUN_BYTES = 300
+FIRST_TURN_SECONDS = 2.0
+# Memory at the end over that at the first quarter: the heap is as fragmented there as it will get.
+FLAT = 1.25
+
+
+def in_child(loop: str, **task: Any) -> dict[str, Any]:
+    """What a fresh process measures of a task: ``scale_child`` knows them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.scale_child", json.dumps({**task, "loop": loop})],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def sleepers(scale: Scale) -> None:
+    """Runs that sleep for a day: starting them, their memory and disk, and the folder opened again."""
+    runs = 2_000 if scale.quick else 100_000
+    for how in ("start_many", "start"):
+        folder = scale.fresh_folder()
+        try:
+            started = in_child(scale.loop, what="start_sleepers", folder=str(folder), runs=runs, how=how)
+            memory = (started["bytes_after"] - started["bytes_before"]) / runs
+            ways = "start_many, 1000 at a time" if how == "start_many" else "1000 concurrent start"
+            scale.lines.append(
+                Line(
+                    "sleepers",
+                    f"{runs} runs by {ways}",
+                    {
+                        "starts/s": runs / started["start_seconds"],
+                        "asleep/s": runs / started["asleep_seconds"],
+                        "RAM B/run": memory,
+                        "2nd half B/run": (started["bytes_after"] - started["bytes_half"]) / (runs / 2),
+                        "disk B/run": started["disk_bytes"] / runs,
+                        "MiB": started["bytes_after"] / 2**20,
+                    },
+                    # A short run is all warm-up: the heap grows to what a thousand starts at once need.
+                    "" if scale.quick else f"RAM < {RUN_BYTES} B/run",
+                    None if scale.quick else memory < RUN_BYTES,
+                )
+            )
+            opened = in_child(scale.loop, what="open_sleepers", folder=str(folder))
+        finally:
+            shutil.rmtree(folder)
+        scale.lines.append(
+            Line(
+                "sleepers",
+                f"{runs} runs, folder opened in a fresh process",
+                {
+                    "start to turn ms": opened["since_start_seconds"] * 1000,
+                    "open to turn ms": opened["since_open_seconds"] * 1000,
+                    "MiB": opened["bytes"] / 2**20,
+                },
+                f"start to first turn < {FIRST_TURN_SECONDS:g} s",
+                opened["since_start_seconds"] < FIRST_TURN_SECONDS,
+            )
+        )
+
+
+def actors(scale: Scale) -> None:
+    """Distinct actors touched once each, ten thousand of them in memory."""
+    count = 20_000 if scale.quick else 200_000
+    max_active = 1_000 if scale.quick else 10_000
+    folder = scale.fresh_folder()
+    try:
+        found = in_child(
+            scale.loop, what="touch_actors", folder=str(folder), actors=count, max_active=max_active
+        )
+    finally:
+        shutil.rmtree(folder)
+    first = found["steps"][0]["bytes"]
+    for step in found["steps"]:
+        scale.lines.append(
+            Line(
+                "actors",
+                f"{step['touched']} touched, at most {max_active} in memory",
+                {
+                    "touches/s": step["touched"] / step["seconds"],
+                    "in memory": step["active"],
+                    "MiB": step["bytes"] / 2**20,
+                    "of first": step["bytes"] / first,
+                },
+                f"memory <= {FLAT:g} of the first quarter's",
+                step["bytes"] <= FLAT * first,
+            )
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The report.
+
+
+def make_scale_tables(lines: list[Line]) -> str:
+    """One table for each scenario and its figures."""
+    tables = []
+    for scenario in dict.fromkeys(line.scenario for line in lines):
+        mine = [line for line in lines if line.scenario == scenario]
+        names = list(dict.fromkeys(name for line in mine for name in line.figures))
+        rows: list[tuple[str, ...]] = [("scenario", "case", "target met", *names)]
+        for line in mine:
+            met = "" if line.met is None else "yes" if line.met else "NO"
+            cells = [number(line.figures[name]) if name in line.figures else "" for name in names]
+            rows.append((line.scenario, line.case, met, *cells))
+        targets = dict.fromkeys(line.target for line in mine if line.target)
+        tables.append("\n".join([align(rows), *(f"target: {target}" for target in targets)]))
+        if scenario == "saturated":
+            tables[-1] += (
+                "\nof idle: calls/s over those beside an idle loop.  of left: over callers / (time of a call "
+                "beside an idle loop + one round).\ncommit: from staging a write set until the loop hears "
+                "that it is durable."
+            )
+    return "\n\n".join(tables)
+
+
+def scale_to_json(lines: list[Line]) -> list[dict[str, object]]:
+    """Plain data."""
+    return [asdict(line) for line in lines]

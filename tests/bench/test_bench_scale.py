@@ -1,0 +1,109 @@
+"""The scale scenarios measure what they say, and their lines carry target and verdict."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench_main
+from bench import scale
+from bench.scale import Line, Scale, in_child, load, make_scale_tables
+from bench.scenarios import SCALE_SCENARIOS
+
+proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="this system does not tell its memory"
+)
+
+
+async def test_a_load_counts_calls_commits_and_rounds(tmp_path: Path) -> None:
+    """Callers get on beside tasks that never wait, and all three are timed."""
+    found = await load(tmp_path / "data", 5, 0.0005, 4, 0.3, {})
+
+    assert found.calls_per_second > 0
+    assert 0 < found.call_ms[0] <= found.call_ms[1]
+    assert 0 < found.commit_ms[0] <= found.commit_ms[1]
+    assert 0 < found.rounds_per_second <= 2100
+
+
+def test_saturated_judges_every_round_but_not_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each length of a round has a verdict; the idle loop and the plain switch interval have none."""
+
+    async def fake_load(
+        folder: Path,
+        callers: int,
+        round_seconds: float,
+        tasks: int,
+        seconds: float,
+        options: dict[str, object],
+    ) -> scale.Load:
+        rate = callers / (0.001 + round_seconds * (4 if options else 1))
+        return scale.Load(rate, (1.0, 2.0), (1.0, 2.0), 0.0)
+
+    monkeypatch.setattr(scale, "load", fake_load)
+    measured = Scale(tmp_path, True, "asyncio", asyncio.new_event_loop)
+    measured.measure("saturated")
+
+    judged = [line for line in measured.lines if line.met is not None]
+    assert len(measured.lines) == 2 * 7
+    assert len(judged) == 2 * len(scale.ROUNDS)
+    assert all(line.met and line.figures["of left"] == pytest.approx(1) for line in judged)
+    assert [line.figures["of left"] < 0.5 for line in measured.lines if "None" in line.case] == [True, True]
+    assert list(tmp_path.iterdir()) == []
+
+
+@proc
+def test_sleepers_start_in_one_process_and_are_found_by_another(tmp_path: Path) -> None:
+    """Runs of either way of starting take disk, and wait in the folder that is opened again."""
+    for how in ("start_many", "start"):
+        folder = str(tmp_path / how)
+        started = in_child("asyncio", what="start_sleepers", folder=folder, runs=500, how=how)
+        opened = in_child("asyncio", what="open_sleepers", folder=folder)
+
+        assert started["disk_bytes"] > 0
+        assert 0 < opened["since_open_seconds"] < opened["since_start_seconds"]
+        assert opened["bytes"] > 1 << 20
+
+
+@proc
+def test_actors_are_touched_once_each(tmp_path: Path) -> None:
+    """Four looks at memory, the bound of active ones held."""
+    found = in_child(
+        "asyncio", what="touch_actors", folder=str(tmp_path / "data"), actors=400, max_active=100
+    )
+
+    assert [step["touched"] for step in found["steps"]] == [100, 200, 300, 400]
+    assert max(step["active"] for step in found["steps"]) <= 400
+
+
+def test_tables_show_figures_where_a_line_has_them() -> None:
+    """A missed target is seen at a glance, a figure that a line lacks is blank."""
+    lines = [
+        Line("actors", "a", {"x": 1.0}, "x < 2", True),
+        Line("actors", "b", {"y": 300.0}, "x < 2", False),
+    ]
+
+    heading, _, first, second, target = make_scale_tables(lines).splitlines()
+
+    assert heading.split() == ["scenario", "case", "target", "met", "x", "y"]
+    assert (first.split(), second.split()) == (["actors", "a", "yes", "1.00"], ["actors", "b", "NO", "300"])
+    assert target == "target: x < 2"
+
+
+@pytest.mark.parametrize("scenario", SCALE_SCENARIOS)
+def test_main_runs_a_scale_scenario_alone(
+    scenario: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lines are printed and written as JSON, without a floor."""
+    monkeypatch.setattr(
+        Scale, "measure", lambda self, name: self.lines.append(Line(name, "case", {"x": 1.0}, "x < 2", True))
+    )
+    file = tmp_path / "figures.json"
+
+    bench_main.main(["--quick", "--scenario", scenario, "--folder", str(tmp_path), "--json", str(file)])
+
+    (line,) = json.loads(file.read_text())["scale"]
+    assert (line["scenario"], line["figures"], line["met"]) == (scenario, {"x": 1.0}, True)
+    assert "target: x < 2" in capsys.readouterr().out
