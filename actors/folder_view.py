@@ -19,13 +19,10 @@ from ..storage.environment import Environment
 from ..storage.errors import Damaged
 from ..storage.keys import decode_key
 from ..storage.values import open_value
-from .handle import DeadLetter, RunInfo
+from .handle import DeadLetter, RunInfo, dead_letter
 from .workflow.head import RunHead
 from .workflow.journal import (
-    Failed,
     Record,
-    Started,
-    StepFailed,
     decode_records,
     journal_prefix,
     position_key,
@@ -100,14 +97,10 @@ def _journal(txn: lmdb.Transaction, base: bytes) -> list[Record]:
 
 
 def _letter(info: RunInfo, records: list[Record]) -> DeadLetter:
-    started, failed = records[0], records[-1]
-    if not isinstance(started, Started) or not isinstance(failed, Failed):
+    letter = dead_letter(info.workflow, info.id, records)
+    if letter is None:
         raise Damaged(f"run {info.workflow}/{info.id} is marked as failed, but its journal doesn't end so")
-    attempts = [one.attempts for one in records if isinstance(one, StepFailed) and one.name == failed.step]
-    return DeadLetter(
-        info.workflow, info.id, info.correlation_id, info.updated_at, msgspec.msgpack.decode(started.input),
-        failed.error, failed.step, attempts[-1] if attempts else 0, tuple(records),
-    )  # fmt: skip
+    return letter
 
 
 def _scan(txn: lmdb.Transaction, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ import msgspec
 
 from .errors import CallerError, ErrorRecord, RunNotFound
 from .workflow.head import ENDED, RunHead, RunStatus
-from .workflow.journal import Failed, Fold, Record, Started, StepFailed, decode_records, journal_prefix
+from .workflow.journal import Failed, Fold, Record, StepFailed, decode_records, journal_prefix
 
 if TYPE_CHECKING:
     from ..runtime.address import ActorKey
@@ -106,25 +106,10 @@ class Run(Generic[Out]):
     async def dead_letter(self) -> DeadLetter:
         """The run as a dead letter; raises `CallerError` when it hasn't failed."""
         records = await self.history()
-        started, failed = records[0], records[-1]
-        if not isinstance(started, Started) or not isinstance(failed, Failed):
+        letter = dead_letter(self.workflow, self.id, records)
+        if letter is None:
             raise CallerError(f"run {self._ref} has not failed; its status is {await self.status()}")
-        fold = Fold(list(enumerate(records)), str(self._ref))
-        attempts = 0
-        for record in records:
-            if isinstance(record, StepFailed) and (record.name, record.nth) == (failed.step, failed.nth):
-                attempts = record.attempts
-        return DeadLetter(
-            self.workflow,
-            self.id,
-            started.correlation_id,
-            datetime.fromtimestamp(failed.at_ms / 1000, timezone.utc),
-            msgspec.msgpack.decode(fold.input),
-            failed.error,
-            failed.step,
-            attempts,
-            tuple(records),
-        )
+        return letter
 
     async def redrive(self, *, input: object = msgspec.UNSET) -> None:  # noqa: A002  # the word for it everywhere
         """Let a failed run go on at the failed step, with edited `input` if given.
@@ -152,6 +137,22 @@ class Run(Generic[Out]):
 
     def __repr__(self) -> str:
         return f"<Run {self._ref}>"
+
+
+def dead_letter(workflow: str, id_: str, records: list[Record]) -> DeadLetter | None:
+    """A run's records as a dead letter; None when they don't end with a failure."""
+    failed = records[-1]
+    if not isinstance(failed, Failed):
+        return None
+    fold = Fold(list(enumerate(records)), f"{workflow}/{id_}")
+    attempts = 0
+    for record in records:
+        if isinstance(record, StepFailed) and (record.name, record.nth) == (failed.step, failed.nth):
+            attempts = record.attempts
+    return DeadLetter(
+        workflow, id_, fold.started.correlation_id, _moment(failed.at_ms), msgspec.msgpack.decode(fold.input), failed.error,
+        failed.step, attempts, tuple(records),
+    )  # fmt: skip
 
 
 def run_info(ref: Ref, head: RunHead) -> RunInfo:

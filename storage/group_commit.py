@@ -87,7 +87,7 @@ class GroupCommit:
         self._on_space = on_space
         self._max_batch_puts = max_batch_puts
         self._max_batch_bytes = max_batch_bytes
-        self._max_staged_bytes = max_staged_bytes
+        self.max_staged_bytes = max_staged_bytes
         self._loop = asyncio.get_running_loop()
         self._gathering = Batch(last_number + 1)
         self._sealed: deque[Batch] = deque()
@@ -105,7 +105,9 @@ class GroupCommit:
 
     # -- staging ---------------------------------------------------------------------------------------------
 
-    def stage(self, writes: Mapping[bytes, bytes | None], *, bounded: bool = True) -> int:
+    def stage(
+        self, writes: Mapping[bytes, bytes | None], *, bounded: bool = True, value_bytes: int | None = None
+    ) -> int:
         """Add a write set to the next commit and return that commit's number.
 
         Raises `Overloaded` when more than `max_staged_bytes` wait for the disk (unless `bounded` is False),
@@ -113,14 +115,15 @@ class GroupCommit:
         """
         if self._broken is not None:
             raise fresh(self._broken)
-        # Values, and the keys roughly.
-        size = sum(map(len, filter(None, writes.values()))) + 64 * len(writes)
+        if value_bytes is None:
+            value_bytes = sum(map(len, filter(None, writes.values())))
+        size = value_bytes + 64 * len(writes)  # the keys, roughly
         if not size:
             return self.newest
-        if bounded and self._staged_bytes + size > self._max_staged_bytes:
+        if bounded and self._staged_bytes + size > self.max_staged_bytes:
             raise Overloaded(
                 f"{self._staged_bytes} bytes wait for the disk and {size} more would pass max_staged_bytes="
-                f"{self._max_staged_bytes}; try again later"
+                f"{self.max_staged_bytes}; try again later"
             )
         batch = self._gathering
         if batch.writes and (

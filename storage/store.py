@@ -24,7 +24,7 @@ import msgspec
 from . import layout
 from .commit_log import CommitLog, LmdbCommitLog, Space, read_sequence
 from .environment import Environment
-from .errors import ForkedProcess, StorageClosed, StorageError, StorageFailed, StorageFull, fresh
+from .errors import ForkedProcess, InvalidValue, StorageClosed, StorageError, StorageFailed, StorageFull, fresh
 from .group_commit import (
     MAX_BATCH_BYTES,
     MAX_BATCH_PUTS,
@@ -205,12 +205,17 @@ class Store:
         """
         if self.environment.refusal is not None:
             raise fresh(self.environment.refusal)
-        if not reserve and not self._has_room():
-            for value in writes.values():
-                if value is not None:
-                    self._refuse_growth()
-                    break
-        return self.group_commit.stage(writes, bounded=not reserve)
+        if not reserve:
+            size = sum(map(len, filter(None, writes.values())))
+            if size > self.group_commit.max_staged_bytes:
+                raise InvalidValue(
+                    f"one turn wrote {size} bytes, more than max_staged_bytes={self.group_commit.max_staged_bytes} can ever take; "
+                    f"write it in several turns"
+                )
+            if size and not self._has_room(size):
+                self._refuse_growth(size)
+            return self.group_commit.stage(writes, value_bytes=size)
+        return self.group_commit.stage(writes, bounded=False)
 
     @property
     def durable(self) -> int:
@@ -256,27 +261,26 @@ class Store:
         self.space = space
         self._space_seen = time.monotonic()
 
-    def _has_room(self) -> bool:
+    def _has_room(self, more_bytes: int) -> bool:
         space = self.space
         if space.free_bytes < self.min_free_bytes:
             return False
         quota = self.quota_bytes
-        return quota is None or space.used_bytes + self.group_commit.staged_bytes <= quota * _QUOTA_SHARE
+        return quota is None or space.used_bytes + self.group_commit.staged_bytes + more_bytes <= quota * _QUOTA_SHARE
 
-    def _refuse_growth(self) -> None:
+    def _refuse_growth(self, more_bytes: int) -> None:
         # Nothing may commit while growth is refused, so look again by ourselves, but not on every refusal.
         if time.monotonic() - self._space_seen > 0.2:
             self._on_space(self._log.space())
-            if self._has_room():
+            if self._has_room(more_bytes):
                 return
         space, quota = self.space, self.quota_bytes
-        if quota is not None and space.used_bytes + self.group_commit.staged_bytes > quota * _QUOTA_SHARE:
+        staged = self.group_commit.staged_bytes
+        if quota is not None and space.used_bytes + staged + more_bytes > quota * _QUOTA_SHARE:
             raise StorageFull(
-                f"{self.environment.path} uses {space.used_bytes} bytes (and "
-                f"{self.group_commit.staged_bytes} "
-                f"staged) of its quota_bytes={quota}, of which a tenth is kept for deletes and completions; "
-                f"delete "
-                f"something or raise the quota"
+                f"{self.environment.path} uses {space.used_bytes} bytes (and {staged} staged) of its "
+                f"quota_bytes={quota}, of which a tenth is kept for deletes and completions, so {more_bytes} more "
+                f"don't fit; delete something or raise the quota"
             )
         raise StorageFull(
             f"the disk of {self.environment.path} has {space.free_bytes} bytes free, fewer than "

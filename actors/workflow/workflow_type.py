@@ -122,6 +122,8 @@ class WorkflowType(ActorType):
             raise TypeError(
                 f"{self.name}.run() returned {_shorten(value)}, which doesn't match its annotation: {reason(error)}"
             ) from error
+        if len(encoded) > MAX_INPUT_BYTES:
+            raise TypeError(f"{self.name}.run() returned {len(encoded)} bytes; at most {MAX_INPUT_BYTES} are allowed")
         return encoded
 
     def decode_output(self, encoded: bytes | msgspec.Raw) -> object:

@@ -350,6 +350,9 @@ async def test_quota_is_told_as_such_and_deletes_still_work(tmp_path: Path) -> N
                 await system.get(Account, number).put_big(100)
                 kept.append(number)
         assert 10 < len(kept) < 50
+        with pytest.raises(StorageFull):  # what is left takes small writes for a while
+            for number in range(10_000):
+                await system.get(Account, ("small", number)).add()
         refused = system.get(Account, "refused")
         with pytest.raises(StorageFull):
             await refused.add()
