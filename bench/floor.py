@@ -38,7 +38,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 import lmdb
 import msgspec
@@ -46,7 +46,6 @@ import msgspec
 from .workload import Event, Receipt, Sample, Validated, drive, make_events, validate
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 # 16 GiB of address space; the file takes only what is written.
 MAP_BYTES = 16 << 30

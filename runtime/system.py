@@ -22,7 +22,7 @@ from ..storage import layout
 from ..storage.commit_log import CommitLog
 from ..storage.errors import ActorError, CallerError, Damaged, StorageClosed, StorageError, StorageFailed
 from ..storage.group_commit import Writes
-from ..storage.keys import Key, decode_key, decode_number, encode_index_values, encode_prefix, next_prefix
+from ..storage.keys import Key, decode_key, encode_index_values, encode_prefix, next_prefix
 from ..storage.store import Store
 from ..storage.table import Row, Table, index_value, table_schema
 from . import process_settings
@@ -524,7 +524,3 @@ class ActorSystem:
                 task.cancel()
             self.store.abandon(error)
             self._end()
-
-    def number_of(self, found: bytes) -> int:
-        """The number in a directory entry."""
-        return decode_number(found)[0]
