@@ -94,8 +94,7 @@ class ActorStorage:
         if len(payload) > MAX_VALUE_BYTES:
             raise InvalidValue(
                 f"{self._place.ref}: the value of {key!r} takes {len(payload)} bytes; at most "
-                f"{MAX_VALUE_BYTES} are allowed: "
-                f"split it"
+                f"{MAX_VALUE_BYTES} are allowed: split it"
             )
         full_key = self._place.prefix(layout.STORAGE) + encoded_key
         if ttl is None:

@@ -31,8 +31,7 @@ class ActorType:
         if not self.name.isidentifier() or len(self.name) > _MAX_NAME_CHARACTERS:
             raise InvalidActor(
                 f"the name of {actor_class.__qualname__} must be an identifier of at most "
-                f"{_MAX_NAME_CHARACTERS} characters; "
-                f"got {self.name!r}"
+                f"{_MAX_NAME_CHARACTERS} characters; got {self.name!r}"
             )
         self.number = number
         self.number_bytes = number.to_bytes(2, "big")

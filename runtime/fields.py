@@ -112,8 +112,7 @@ class FieldPlan:
         except BAD_VALUE as error:
             raise Damaged(
                 f"the stored fields of {where} don't fit the class: {reason(error)}; give new fields "
-                "defaults, or raise "
-                f"`version` and write `upgrade`"
+                "defaults, or raise `version` and write `upgrade`"
             ) from error
         for name in self.names:
             setattr(instance, name, getattr(values, name))

@@ -128,10 +128,8 @@ class MethodPlan:
             return self._decode_result(ENCODER.encode(result))
         except BAD_VALUE as error:
             raise InvalidResult(
-                f"{where} returned a {type(result).__qualname__} that doesn't match its annotation or "
-                "can't be "
-                f"copied: "
-                f"{reason(error)}"
+                f"{where} returned a {type(result).__qualname__} that doesn't match its annotation or can't "
+                f"be copied: {reason(error)}"
             ) from error
 
     def with_function(self, function: Callable[..., Coroutine[Any, Any, object]]) -> MethodPlan:

@@ -41,7 +41,6 @@ def find_actor_type(name: str) -> type | None:
         places = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in found)
         raise UnknownActorType(
             f"the name {name!r} is registered twice, by {places}; set `name` in one of them, or use one of "
-            "them before "
-            f"the runtime meets the name on disk (Runtime(types=[...]))"
+            "them before the runtime meets the name on disk (Runtime(types=[...]))"
         )
     return found[0] if found else None

@@ -37,10 +37,8 @@ class Schemas:
         if known is not schema and (known.key, known.indexes) != (schema.key, schema.indexes):
             raise CallerError(
                 f"table {name.decode()!r} of {actor_type.name} has key={known.key!r} and "
-                f"indexes={list(known.indexes)}, now asked "
-                ""
-                f"for with key={schema.key!r} and indexes={list(schema.indexes)}; use another name for the "
-                "table"
+                f"indexes={list(known.indexes)}, now asked for with key={schema.key!r} and "
+                f"indexes={list(schema.indexes)}; use another name for the table"
             )
         if key in self._known and known.fields != schema.fields:
             self._stored.discard(key)  # fields were added: the stored schema is renewed with the next write

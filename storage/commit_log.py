@@ -137,8 +137,7 @@ class LmdbCommitLog:
     def _unknown(self, error: lmdb.Error) -> StorageFailed:
         return StorageFailed(
             f"{self._environment.path}: writing the last page of a commit failed: {error}; whether it is on "
-            f"disk "
-            f"shows only when the folder is opened again, so the store is closed now"
+            "disk shows only when the folder is opened again, so the store is closed now"
         )
 
 

@@ -137,8 +137,7 @@ class Environment:
         """Make a forked child's copy of this object useless, and let go of the locks that it inherited."""
         self.refusal = ForkedProcess(
             f"process {os.getpid()} was forked from the owner of {self.path} and may not use its store; "
-            f"start "
-            f"workers with 'spawn', or open the store only after forking"
+            "start workers with 'spawn', or open the store only after forking"
         )
         # A child that outlives its parent would keep the folder locked.  Closing its copies unlocks nothing
         # now.

@@ -52,8 +52,7 @@ def refuse_cut_off(env: lmdb.Environment, file: Path) -> None:
     if missing:
         raise Damaged(
             f"{file} is cut off: it has {size} bytes, its own index needs {(last_page + 1) * page_bytes}; "
-            f"restore it "
-            f"from a backup"
+            "restore it from a backup"
         )
 
 

@@ -23,7 +23,6 @@ from .keys import (
     MAX_INDEX_ENTRY_BYTES,
     IndexValue,
     Key,
-    decode_key,
     decode_number,
     encode_index_values,
     encode_key,
@@ -215,8 +214,7 @@ class Table(Generic[Row]):
         if len(entry) > MAX_INDEX_ENTRY_BYTES:
             raise InvalidKey(
                 f"index {self._schema.indexes[number]} of {self._row_type.__name__}: an entry takes "
-                f"{len(entry)} bytes, at most "
-                f"{MAX_INDEX_ENTRY_BYTES} are allowed; index a shorter field"
+                f"{len(entry)} bytes, at most {MAX_INDEX_ENTRY_BYTES} are allowed; index a shorter field"
             )
         return entry
 
@@ -249,10 +247,8 @@ class Table(Generic[Row]):
         if len(found) != 1:
             raise CallerError(
                 f"{len(found)} rows of {self._row_type.__name__} have "
-                f"{self._schema.key}={self._get_key(row)!r} and these "
-                f"indexed values, so no page can go on after one; read on with a larger limit, or make the "
-                f"key unique over "
-                f"all actors"
+                f"{self._schema.key}={self._get_key(row)!r} and these indexed values, so no page can go on "
+                "after one; read on with a larger limit, or make the key unique over all actors"
             )
         return found[0]
 
@@ -340,11 +336,6 @@ def stored_index_values(schema: TableSchema, names: tuple[str, ...], stored: byt
     if missing:
         raise InvalidValue(f"a row has no {', '.join(missing)}")
     return tuple(index_value(values[name]) for name in names)
-
-
-def row_key_of(row_key: bytes, owner_bytes: int) -> Key:
-    """The row's key behind the owner's number."""
-    return decode_key(row_key[owner_bytes:])
 
 
 def _values_of(names: tuple[str, ...]) -> Callable[[object], tuple[IndexValue, ...]]:
