@@ -34,7 +34,12 @@ class CorrelationFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Always lets the record through."""
         attempt = ATTEMPT.get()
-        fields: dict[str, object] = {"correlation_id": current_correlation_id(), "run_id": None, "step": None, "attempt": None}
+        fields: dict[str, object] = {
+            "correlation_id": current_correlation_id(),
+            "run_id": None,
+            "step": None,
+            "attempt": None,
+        }
         if attempt is not None:
             op = attempt.op
             fields.update(run_id=str(op.run.activation.ref), step=op.name, attempt=op.attempts + 1)

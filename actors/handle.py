@@ -119,7 +119,9 @@ class Run(Generic[Out]):
         info = await self.info()
         if info.status != "failed":
             raise CallerError(f"run {self._ref} is {info.status}; only a failed run can be redriven")
-        encoded = None if input is msgspec.UNSET else cast("WorkflowType", self._ref.type).encode_input(input)[0]
+        encoded = (
+            None if input is msgspec.UNSET else cast("WorkflowType", self._ref.type).encode_input(input)[0]
+        )
         await self._runtime.store.wait_durable(self._runtime.engine.redrive(self._ref, encoded))
 
     async def terminate(self, reason: str = "terminated from outside") -> None:
@@ -132,7 +134,10 @@ class Run(Generic[Out]):
     def _must_exist(self) -> None:
         self._runtime.check_open()
         activation = self._ref.activation
-        if not (activation is not None and activation.stored) and self._runtime.store.get(self._ref.directory_key) is None:
+        if (
+            not (activation is not None and activation.stored)
+            and self._runtime.store.get(self._ref.directory_key) is None
+        ):
             raise RunNotFound(f"there is no run {self._ref}")
 
     def __repr__(self) -> str:
@@ -170,4 +175,3 @@ def show_id(key: ActorKey) -> str:
 
 def _moment(time_ms: int) -> datetime:
     return datetime.fromtimestamp(time_ms / 1000, timezone.utc)
-

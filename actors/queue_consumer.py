@@ -47,8 +47,9 @@ from .durable_queue import (
 )
 from .errors import InvalidInput, InvalidRunId
 from .queue_hub import LaneState, QueueHub
-from .workflow.engine import StartOptions, check_run_id
+from .workflow.engine import StartOptions
 from .workflow.retry import Retry
+from .workflow.run_id import check_run_id
 
 if TYPE_CHECKING:
     from ..runtime.ref import Ref
@@ -542,14 +543,14 @@ class BindingConsumer(Consumer):
         # The commit of the batch before: one is on its way to the disk while the next is made.
         self._before = 0
         # Of any workflow: the places of the runtime are limited too.
-        self._forget_places = runtime.engine.on_place_freed(self._wake.set)
+        self._forget_places = runtime.engine.places.on_freed(self._wake.set)
 
     def _room(self) -> int:
-        engine, kind = self._runtime.engine, self._kind
+        places, kind = self._runtime.engine.places, self._kind
         limit = (
             self._max_in_flight if kind.max_running is None else min(self._max_in_flight, kind.max_running)
         )
-        return min(limit - engine.running_of(kind), engine.max_running - engine.running, self._batch_size)
+        return min(limit - places.running_of(kind), places.max_running - places.running, self._batch_size)
 
     def _take_in(self, queue: Queue, lane: Lane, state: LaneState, found: list[Taken]) -> None:
         """Each message becomes a run, or is put back if that fails."""

@@ -29,10 +29,12 @@ from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
 from .queue_consumer import Batch, BindingConsumer, Consumer, HandlerConsumer
 from .queue_hub import QueueHub
-from .workflow.engine import ALL_STATUSES, Engine, StartOptions, check_run_id
-from .workflow.head import RunStatus
+from .workflow.engine import Engine, StartOptions
+from .workflow.head import ALL_STATUSES, RunStatus
 from .workflow.ops import RunScope, StepScope
 from .workflow.retry import Retry
+from .workflow.run_id import check_run_id
+from .workflow.run_index import list_runs
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
 
@@ -159,12 +161,16 @@ class Runtime(ActorSystem):
             if self.engine.starting:
                 await self.engine.wait_started(kind, key_bytes)
             extra = None if row is None else {row: key_bytes}
-            run_ref, number, started = self.engine.start_in(None, kind, normal, key_bytes, encoded, decoded, options, extra)
+            run_ref, number, started = self.engine.start_in(
+                None, kind, normal, key_bytes, encoded, decoded, options, extra
+            )
             if row is not None and started:
                 scope.keep(row, key_bytes, number)  # type: ignore[union-attr]
             await self.store.wait_durable(number)
         else:
-            run_ref, number, _ = self.engine.start_in(turn, kind, normal, key_bytes, encoded, decoded, options)
+            run_ref, number, _ = self.engine.start_in(
+                turn, kind, normal, key_bytes, encoded, decoded, options
+            )
             if number > turn.root.dep:
                 turn.root.dep = number
         return Run(self, run_ref)
@@ -182,7 +188,11 @@ class Runtime(ActorSystem):
         return None, None
 
     async def start_many(
-        self, workflow: type[TakesInput[In, Out]], inputs: Iterable[tuple[GivenKey, In]], *, correlation_id: str | None = None
+        self,
+        workflow: type[TakesInput[In, Out]],
+        inputs: Iterable[tuple[GivenKey, In]],
+        *,
+        correlation_id: str | None = None,
     ) -> list[Run[Out]]:
         """Start a batch of (id, input) in as few commits as they fit in; ids in use are left out of what is returned.
 
@@ -200,7 +210,9 @@ class Runtime(ActorSystem):
         newest = 0
         for normal, key_bytes, encoded, decoded in checked:
             if correlation_id is None:
-                options = msgspec.structs.replace(options, correlation_id=current_correlation_id() or new_correlation_id())
+                options = msgspec.structs.replace(
+                    options, correlation_id=current_correlation_id() or new_correlation_id()
+                )
             if turn is None and self.engine.starting:
                 await self.engine.wait_started(kind, key_bytes)
             row = None if scope is None else scope.start_row(kind.number_bytes + key_bytes)
@@ -209,7 +221,9 @@ class Runtime(ActorSystem):
                 runs.append(Run(self, self.ref_from_bytes(kind.number_bytes, known[0])))
                 continue
             extra = None if row is None else {row: key_bytes}
-            ref, number, started = self.engine.start_in(turn, kind, normal, key_bytes, encoded, decoded, options, extra)
+            ref, number, started = self.engine.start_in(
+                turn, kind, normal, key_bytes, encoded, decoded, options, extra
+            )
             newest = max(newest, number)
             if started:
                 if scope is not None and row is not None:
@@ -241,12 +255,14 @@ class Runtime(ActorSystem):
         reverse: bool = False,
     ) -> list[RunInfo]:
         """Runs by workflow and status (one or several), the oldest first (`reverse`: the newest)."""
-        runs = self.engine.list_runs(self._kinds(workflow), _statuses(status), limit=limit, reverse=reverse)
+        runs = list_runs(self, self._kinds(workflow), _statuses(status), limit=limit, reverse=reverse)
         return [run_info(ref, head) for ref, head in runs]
 
-    async def dead_letters(self, workflow: type[Workflow] | None = None, *, limit: int = 100) -> list[DeadLetter]:
+    async def dead_letters(
+        self, workflow: type[Workflow] | None = None, *, limit: int = 100
+    ) -> list[DeadLetter]:
         """Failed runs with input, cause, attempts and history, the oldest first.  `Run.redrive` lets one go on."""
-        runs = self.engine.list_runs(self._kinds(workflow), ("failed",), limit=limit, reverse=False)
+        runs = list_runs(self, self._kinds(workflow), ("failed",), limit=limit, reverse=False)
         letters = [await Run[object](self, ref).dead_letter() for ref, _ in runs]
         letters.sort(key=lambda letter: letter.failed_at)
         return letters[:limit]
@@ -347,7 +363,7 @@ class Runtime(ActorSystem):
 
     def _type_added(self, kind: ActorType) -> None:
         if isinstance(kind, WorkflowType):
-            self.engine.add_type(kind)
+            self.engine.places.add_type(kind)
 
     def _lost(self, activations: list[Any]) -> None:
         self.engine.lost(activations)
@@ -390,10 +406,14 @@ def _start_options(
         correlation_id = current_correlation_id() or new_correlation_id()
     if given:
         try:
-            labels = StartOptions(on_conflict, correlation_id, ref, tenant, {} if tags is None else dict(tags))
+            labels = StartOptions(
+                on_conflict, correlation_id, ref, tenant, {} if tags is None else dict(tags)
+            )
             return _decode_options(ENCODER.encode(labels))
         except BAD_VALUE as error:
-            raise InvalidValue(f"the labels of a run are texts: correlation_id, ref (two), tenant, tags; {reason(error)}") from error
+            raise InvalidValue(
+                f"the labels of a run are texts: correlation_id, ref (two), tenant, tags; {reason(error)}"
+            ) from error
     return StartOptions(on_conflict, correlation_id)
 
 

@@ -83,7 +83,7 @@ async def start_sleepers(folder: str, runs: int, how: str) -> dict[str, Any]:
                 await asyncio.gather(*[work() for _ in range(IN_FLIGHT)])
 
         async def all_asleep() -> None:
-            while rt.engine.running or len(rt.directory):  # noqa: ASYNC110  # nobody tells
+            while rt.engine.places.running or len(rt.directory):  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.001)
 
         await start(0, WARM)

@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from ...runtime.alarms import AlarmRecord, after_commit, alarm_writes
 from ...runtime.chain import Turn
+from ...runtime.errors import NotRunning
 from ...storage import layout
 from ...storage.errors import CallerError, Damaged, StorageError, StorageFailed
 from ...storage.group_commit import Writes
-from ...storage.keys import decode_key, encode_index_values, next_prefix
-from ...runtime.errors import NotRunning
-from ..errors import ErrorRecord, InvalidRunId, RunExists, RunFailed, record_error
+from ..errors import ErrorRecord, RunExists, RunFailed, record_error
 from .deadlines import Deadlines
-from .head import ENDED, RESUMED, RunHead, RunStatus
+from .head import ENDED, RunHead, RunStatus
 from .journal import (
     AttemptFailed,
     Failed,
@@ -46,11 +44,13 @@ from .journal import (
 )
 from .live_run import LiveRun
 from .ops import Op
+from .places import Places
+from .results import Results, failure
 from .step_plan import StepPlan
 
 if TYPE_CHECKING:
     from ...runtime.activation import Activation
-    from ...runtime.address import ActorKey, GivenKey
+    from ...runtime.address import ActorKey
     from ...runtime.ref import Ref
     from ..system import Runtime
     from .workflow import Workflow
@@ -58,11 +58,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("holdfast.workflow")
 
-MAX_ID_CHARACTERS: Final = 200
 _ALARM_NAME: Final = b""
 _SETTLED: Final = ENDED | {"stuck"}
-_MANY_WAITERS: Final = 16
-_RECOVERY_PAGE: Final = 200
 # After a failed commit the runs it undid begin anew: not at once, since the disk may still refuse.
 _FIRST_AGAIN_SECONDS: Final = 0.5
 _LAST_AGAIN_SECONDS: Final = 30.0
@@ -83,49 +80,34 @@ class Engine:
 
     def __init__(self, system: Runtime, *, max_running: int) -> None:
         self.system = system
-        self.max_running = max_running
-        self.running = 0
+        self.places = Places(system, max_running=max_running, resume=self._resume)
         self.deadlines = Deadlines(system.clock)
-        self._running_by_type: dict[str, int] = {}
         self._plans: dict[Any, StepPlan] = {}
         # Runs that were just started and whose run() begins in the next callback.
         self._beginning: deque[Ref] = deque()
         self._begin_scheduled = False
-        # Types that may have queued runs on disk, and pages of runs to be taken up again.
-        self._maybe_queued: dict[WorkflowType, bool] = {}
-        self._to_resume: deque[tuple[WorkflowType, RunStatus, bytes]] = deque()
-        self._fill_scheduled = False
-        self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
+        self.results = Results()
         # Runs started by turns that haven't ended, by the keys of their rows in the directory.
         self.starting: dict[bytes, asyncio.Future[None]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self._stopped = False
         self._live: set[LiveRun] = set()
-        self._on_place_freed: list[Callable[[], None]] = []
 
     # -- opening and closing ---------------------------------------------------------------------------------------
-
-    def add_type(self, kind: WorkflowType) -> None:
-        """A workflow type is used in this process: take its runs up again."""
-        self._maybe_queued[kind] = True
-        for status in RESUMED:
-            self._to_resume.append((kind, status, b""))
-        self._fill_later()
 
     def stop(self) -> None:
         """Begin nothing more; what is in progress is dropped and goes on when the folder is opened again."""
         self._stopped = True
+        self.places.stop()
         self.deadlines.stop()
         bodies = [op.task for run in self._live for op in run.pending.values() if op.task is not None]
         for run in list(self._live):
             run.drop()
         if bodies:  # cancelled now; closing waits until they have let go of what they hold
             self.system.spawn(_wait_all(bodies), "steps that were in progress")
-        for waiters in self._waiters.values():
-            for future in waiters:
-                if not future.done():
-                    future.set_exception(NotRunning("the runtime was closed before the run ended; it goes on when the folder is opened"))
-        self._waiters.clear()
+        self.results.stop(
+            NotRunning("the runtime was closed before the run ended; it goes on when the folder is opened")
+        )
 
     # -- starting --------------------------------------------------------------------------------------------------
 
@@ -151,8 +133,12 @@ class Engine:
         Returns the run's ref, the commit to wait for, and whether it was started (False: joined).  Raises `RunExists`.
         """
         ref = self.system.make_ref(kind, key, key_bytes)
-        if ref.directory_key in self.starting and (writes_of is None or ref.directory_key not in writes_of.root.writes):
-            raise RunExists(f"run {ref} is being started by a turn that hasn't ended; use another id, or start it again later")
+        if ref.directory_key in self.starting and (
+            writes_of is None or ref.directory_key not in writes_of.root.writes
+        ):
+            raise RunExists(
+                f"run {ref} is being started by a turn that hasn't ended; use another id, or start it again later"
+            )
         activation = ref.activation
         if activation is None:
             activation = self.system.directory.activate(ref)
@@ -168,10 +154,15 @@ class Engine:
             replaced = self._erase(activation)
         now_ms = self.system.clock.now_ms()
         workflow = cast("Workflow", activation.instance)
-        place = self._has_place(kind)
+        place = self.places.has(kind)
         status: RunStatus = "running" if place else "queued"
         started = Started(
-            now_ms, msgspec.Raw(encoded_input), options.correlation_id, options.ref, options.tenant, options.tags
+            now_ms,
+            msgspec.Raw(encoded_input),
+            options.correlation_id,
+            options.ref,
+            options.tenant,
+            options.tags,
         )
         writes = replaced
         if extra:
@@ -179,9 +170,9 @@ class Engine:
         writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
         workflow.head = RunHead(status, now_ms, now_ms, None, options.correlation_id)
         if place:
-            self._take_place(kind)
+            self.places.take(kind)
         else:
-            self._maybe_queued[kind] = True
+            self.places.expect_queued(kind)
         activation.pins += 1
         if writes_of is None:
             try:
@@ -244,7 +235,7 @@ class Engine:
     def _not_started(self, activation: Activation, kind: WorkflowType, place: bool) -> None:
         activation.pins -= 1
         if place:
-            self._free_place(kind)
+            self.places.free(kind)
         self.system.directory.drop(activation)
 
     def _begin_all(self) -> None:
@@ -278,99 +269,10 @@ class Engine:
         writes.update(alarm_writes(activation, _ALARM_NAME, None))
         return writes
 
-    # -- places ----------------------------------------------------------------------------------------------------
-
-    def _has_place(self, kind: WorkflowType) -> bool:
-        if self.running >= self.max_running:
-            return False
-        return kind.max_running is None or self.running_of(kind) < kind.max_running
-
-    def running_of(self, kind: WorkflowType) -> int:
-        """Runs of a type that hold a place."""
-        return self._running_by_type.get(kind.name, 0)
-
-    def on_place_freed(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` whenever a run gives its place back, until what is returned is called."""
-        self._on_place_freed.append(callback)
-        return lambda: self._on_place_freed.remove(callback)
-
-    def _take_place(self, kind: WorkflowType) -> None:
-        self.running += 1
-        self._running_by_type[kind.name] = self._running_by_type.get(kind.name, 0) + 1
-
-    def _free_place(self, kind: WorkflowType) -> None:
-        self.running -= 1
-        self._running_by_type[kind.name] -= 1
-        for callback in self._on_place_freed:
-            callback()
-        if self._to_resume or True in self._maybe_queued.values():
-            self._fill_later()
-
     def _release(self, run: LiveRun) -> None:
         if run.has_slot:
             run.has_slot = False
-            self._free_place(run.type)
-
-    def _fill_later(self) -> None:
-        if not self._fill_scheduled and not self._stopped:
-            self._fill_scheduled = True
-            self.system.loop.call_soon(self._fill)
-
-    def _fill(self) -> None:
-        """Give free places to runs on disk: first those that were running, then the queued, the oldest first."""
-        self._fill_scheduled = False
-        if self._stopped:
-            return
-        try:
-            taken = self._resume_page()
-            for kind, maybe in self._maybe_queued.items():
-                if maybe and not self._will_resume(kind):
-                    taken += self._start_queued(kind, _RECOVERY_PAGE)
-        except StorageError as error:
-            _log.error("waiting runs can't be read: %s", error)
-            self.system.clock.call_later(_FIRST_AGAIN_SECONDS, self._fill_later)
-            return
-        if taken and (self._to_resume or True in self._maybe_queued.values()):
-            self._fill_later()
-
-    def _will_resume(self, kind: WorkflowType) -> bool:
-        return any(waiting is kind for waiting, _, _ in self._to_resume)
-
-    def _resume_page(self) -> int:
-        taken = full = 0
-        while full < len(self._to_resume) and taken < _RECOVERY_PAGE:
-            kind, status, after = self._to_resume[0]
-            if not self._has_place(kind):
-                self._to_resume.rotate(-1)  # others may have places
-                full += 1
-                continue
-            prefix = _status_prefix(kind, status)
-            rows = self.system.store.scan(max(prefix, after), next_prefix(prefix), limit=_RECOVERY_PAGE - taken)
-            if not rows:
-                self._to_resume.popleft()
-                continue
-            for entry, key_bytes in rows:
-                if not self._has_place(kind):
-                    break
-                self._to_resume[0] = (kind, status, entry + b"\x00")
-                taken += 1
-                self._resume(kind, key_bytes)
-        return taken
-
-    def _start_queued(self, kind: WorkflowType, limit: int) -> int:
-        taken = 0
-        prefix = _status_prefix(kind, "queued")
-        while taken < limit and self._has_place(kind):
-            rows = self.system.store.scan(prefix, next_prefix(prefix), limit=min(64, limit - taken))
-            if not rows:
-                self._maybe_queued[kind] = False
-                break
-            for _, key_bytes in rows:
-                if not self._has_place(kind):
-                    break
-                taken += 1
-                self._resume(kind, key_bytes)
-        return taken
+            self.places.free(run.type)
 
     def _resume(self, kind: WorkflowType, key_bytes: bytes) -> None:
         ref = self.system.ref_from_bytes(kind.number_bytes, key_bytes)
@@ -398,7 +300,7 @@ class Engine:
         kind = cast("WorkflowType", activation.type)
         run = self._make_live(activation, fold)
         run.has_slot = True
-        self._take_place(kind)
+        self.places.take(kind)
         for key, stored in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
             run.replies[key] = stored
         if head.status != "running":
@@ -458,7 +360,6 @@ class Engine:
     def rest(self, run: LiveRun, status: RunStatus, wake_ms: int) -> None:
         """Nothing to do before `wake_ms`: an alarm wakes the run, its place is free, memory lets it go."""
         activation = run.activation
-        workflow = cast("Workflow", activation.instance)
         writes: Writes = {}
         try:
             run.set_head(status, writes, run.now_ms())
@@ -468,7 +369,6 @@ class Engine:
             _log.error("run %s could not be put to rest: %s", activation.ref, error)
             self.let_go(run)
             return
-        del workflow
         self.system.scheduler.notice(wake_ms)
         self._release(run)
         if wake_ms - self.system.clock.now_ms() > self.system.limits.idle_seconds * 1000:
@@ -490,18 +390,18 @@ class Engine:
             return
         kind = cast("WorkflowType", activation.type)
         run = live_run(activation)
-        place = (run is not None and run.has_slot) or self._has_place(kind)
+        place = (run is not None and run.has_slot) or self.places.has(kind)
         status: RunStatus = "running" if place else "queued"
         workflow.head = msgspec.structs.replace(head, status=status, updated_ms=self.system.clock.now_ms())
         if not place:
-            self._maybe_queued[kind] = True
+            self.places.expect_queued(kind)
         ref = activation.ref
 
         def committed(number: int) -> None:
             if place:
                 self.system.loop.call_soon(self._woken, ref)
             else:
-                self._fill_later()
+                self.places.fill_later()
 
         after_commit(activation.current_turn(), committed)
 
@@ -515,13 +415,18 @@ class Engine:
             return
         if not run.has_slot:
             run.has_slot = True
-            self._take_place(run.type)
+            self.places.take(run.type)
         run.wake()
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
     def ended(
-        self, run: LiveRun, status: RunStatus, record: Finished | Failed, raised: BaseException | None, writes: Writes
+        self,
+        run: LiveRun,
+        status: RunStatus,
+        record: Finished | Failed,
+        raised: BaseException | None,
+        writes: Writes,
     ) -> None:
         """run() returned or raised: the last record, the head and the index, and what `writes` holds already, in one commit."""
         activation = run.activation
@@ -542,24 +447,28 @@ class Engine:
                 "run_id": str(activation.ref), "correlation_id": run.correlation_id, "duration_ms": record.at_ms - started_ms,
             }  # fmt: skip
             if error is not None:
-                _log.error("run %s failed and is kept as a dead letter: %s", activation.ref, error, extra=fields, exc_info=raised)
+                _log.error(
+                    "run %s failed and is kept as a dead letter: %s",
+                    activation.ref,
+                    error,
+                    extra=fields,
+                    exc_info=raised,
+                )
             else:
                 _log.info("run %s is complete", activation.ref, extra=fields)
-        self.system.store.on_durable(number, lambda failure: self._end_is_durable(activation, record, failure))
+        self.system.store.on_durable(
+            number, lambda failure: self._end_is_durable(activation, record, failure)
+        )
 
-    def _end_is_durable(self, activation: Activation, record: Finished | Failed | Terminated, failure: StorageFailed | None) -> None:
+    def _end_is_durable(
+        self, activation: Activation, record: Finished | Failed | Terminated, failure: StorageFailed | None
+    ) -> None:
         if failure is not None:
             return  # undone; the run goes on from the disk
-        waiters = self._waiters.pop(activation.ref.directory_key, None)
         if not activation.gone and activation.evictable():
             self.system.directory.drop(activation)
         self._again_seconds = _FIRST_AGAIN_SECONDS
-        for future in waiters or ():
-            if not future.done():
-                if isinstance(record, Finished):
-                    future.set_result(bytes(record.value))
-                else:
-                    future.set_exception(_failure(activation.ref, record))
+        self.results.ended(activation.ref, record)
 
     def stuck(self, run: LiveRun, error: ErrorRecord) -> None:
         """The code doesn't fit the journal: nothing is lost, nothing goes on until other code is there."""
@@ -569,7 +478,9 @@ class Engine:
     def _stuck(self, activation: Activation, error: ErrorRecord) -> None:
         workflow = cast("Workflow", activation.instance)
         head = workflow.head
-        workflow.head = RunHead("stuck", head.created_ms, self.system.clock.now_ms(), error, head.correlation_id)
+        workflow.head = RunHead(
+            "stuck", head.created_ms, self.system.clock.now_ms(), error, head.correlation_id
+        )
         writes: Writes = {}
         try:
             activation.stage_fields(writes)
@@ -577,9 +488,7 @@ class Engine:
         except StorageError as failure:
             _log.error("run %s: %s", activation.ref, failure)
         _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
-        for future in self._waiters.pop(activation.ref.directory_key, ()):
-            if not future.done():
-                future.set_exception(RunFailed(str(activation.ref), "stuck", error))
+        self.results.failed(activation.ref, RunFailed(str(activation.ref), "stuck", error))
 
     def let_go(self, run: LiveRun) -> None:
         """The store refuses what the run must write: drop it and try again later from the disk."""
@@ -619,15 +528,12 @@ class Engine:
             activation = ref.activation or self.system.directory.activate(ref)
             head = cast("Workflow", activation.instance).head
             if activation.stored and head.status in ("running", "queued"):
-                if self._has_place(cast("WorkflowType", activation.type)):
+                if self.places.has(cast("WorkflowType", activation.type)):
                     self.resume(ref)
                 else:
-                    self._maybe_queued[cast("WorkflowType", activation.type)] = True
-                    self._to_resume.append((cast("WorkflowType", activation.type), "running", b""))
+                    self.places.expect_running(cast("WorkflowType", activation.type))
             elif not activation.stored:
-                for future in self._waiters.pop(ref.directory_key, ()):
-                    if not future.done():
-                        future.set_exception(StorageFailed(f"the start of run {ref} did not reach the disk"))
+                self.results.failed(ref, StorageFailed(f"the start of run {ref} did not reach the disk"))
         except StorageError as error:
             _log.error("run %s can't go on yet: %s", ref, error)
             self._again_later([ref])
@@ -637,15 +543,10 @@ class Engine:
     def result_waiter(self, ref: Ref) -> asyncio.Future[bytes] | None:
         """A future of the stored result of a run that goes on; None when it has ended or is stuck."""
         activation = ref.activation or self.system.directory.activate(ref)
-        status = activation.instance.head.status  # type: ignore[attr-defined]
-        if status in _SETTLED and not (status == "stuck" and self._will_resume(cast("WorkflowType", activation.type))):
-            return None
-        future: asyncio.Future[bytes] = self.system.loop.create_future()
-        waiters = self._waiters.setdefault(ref.directory_key, [])
-        if len(waiters) > _MANY_WAITERS:
-            waiters[:] = [waiter for waiter in waiters if not waiter.done()]  # those who gave up
-        waiters.append(future)
-        return future
+        status = cast("Workflow", activation.instance).head.status
+        if status == "stuck" and self.places.will_resume(cast("WorkflowType", activation.type)):
+            return self.results.waiter(ref)
+        return None if status in _SETTLED else self.results.waiter(ref)
 
     async def stored_result(self, ref: Ref) -> bytes:
         """The stored result of a run that has ended; raises `RunFailed` when it failed, was terminated or is stuck."""
@@ -657,7 +558,7 @@ class Engine:
         record = self._fold(activation).ended
         if isinstance(record, Finished):
             return bytes(record.value)
-        raise _failure(ref, record)
+        raise failure(ref, record)
 
     def redrive(self, ref: Ref, encoded_input: bytes | None) -> int:
         """Let a failed run go on at the failed step; returns the commit to wait for."""
@@ -668,7 +569,9 @@ class Engine:
         fold = self._fold(activation)
         at_ms = max(self.system.clock.now_ms(), fold.ended.at_ms if fold.ended else 0)
         record = Redriven(at_ms, encoded_input)
-        writes: Writes = {position_key(journal_prefix(activation.prefix(b"")), fold.next_position): encode_record(record)}
+        writes: Writes = {
+            position_key(journal_prefix(activation.prefix(b"")), fold.next_position): encode_record(record)
+        }
         workflow = cast("Workflow", activation.instance)
         head = workflow.head
         workflow.head = RunHead("queued", head.created_ms, at_ms, None, head.correlation_id)
@@ -678,8 +581,8 @@ class Engine:
         except StorageError:
             self.system.directory.drop(activation)
             raise
-        self._maybe_queued[cast("WorkflowType", activation.type)] = True
-        self._fill_later()
+        self.places.expect_queued(cast("WorkflowType", activation.type))
+        self.places.fill_later()
         return number
 
     def terminate(self, ref: Ref, reason: str) -> int:
@@ -692,7 +595,9 @@ class Engine:
         fold = self._fold(activation)
         record = Terminated(max(self.system.clock.now_ms(), fold.started.at_ms), reason)
         position = fold.next_position if run is None else run.next_position
-        writes: Writes = {position_key(journal_prefix(activation.prefix(b"")), position): encode_record(record)}
+        writes: Writes = {
+            position_key(journal_prefix(activation.prefix(b"")), position): encode_record(record)
+        }
         for key, _ in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
             writes[key] = None
         writes.update(alarm_writes(activation, _ALARM_NAME, None))
@@ -703,44 +608,16 @@ class Engine:
         number = activation.commit(writes, reserve=True)
         if run is not None:
             self._unmake_live(run)
-        self.system.store.on_durable(number, lambda failure: self._end_is_durable(activation, record, failure))
+        self.system.store.on_durable(
+            number, lambda failure: self._end_is_durable(activation, record, failure)
+        )
         return number
-
-    def list_runs(
-        self, kinds: list[WorkflowType], statuses: Collection[RunStatus], *, limit: int, reverse: bool
-    ) -> list[tuple[Ref, RunHead]]:
-        """Refs and heads of runs, the oldest first (or the newest with `reverse`); no run is loaded for that.
-
-        The caller sees what it may: outside the actors what is durable, all of it as of the same commit.
-        """
-        with self.system.reader.view() as view:
-            found: list[tuple[int, WorkflowType, bytes]] = []
-            for kind in kinds:
-                for status in statuses:
-                    prefix = _status_prefix(kind, status)
-                    for entry, key_bytes in view.scan(prefix, next_prefix(prefix), reverse, limit):
-                        found.append((_created_ms(entry, prefix), kind, key_bytes))
-            found.sort(key=lambda one: one[0], reverse=reverse)
-            runs: list[tuple[Ref, RunHead]] = []
-            for _, kind, key_bytes in found[:limit]:
-                ref = self.system.ref_from_bytes(kind.number_bytes, key_bytes)
-                number = view.read(ref.directory_key)
-                record = None if number is None else view.read(layout.DATA + number + layout.FIELDS)
-                if record is None:
-                    raise Damaged(f"the index of runs has an entry of {ref}, which isn't stored; run `holdfast check`")
-                runs.append((ref, kind.decode_head(record, ref)))
-        return runs
 
     def log_fields(self, run: LiveRun, op: Op) -> Mapping[str, object]:
         """Fields for a log line of a step."""
         return {
             "run_id": str(run.activation.ref), "correlation_id": run.correlation_id, "step": op.name, "attempt": op.attempts,
         }  # fmt: skip
-
-
-ALL_STATUSES: Final[tuple[RunStatus, ...]] = (
-    "queued", "running", "waiting", "retrying", "paused", "stuck", "complete", "failed", "cancelled", "terminated",
-)  # fmt: skip
 
 
 async def _wait_all(tasks: list[asyncio.Future[Any]]) -> None:
@@ -759,43 +636,6 @@ def after_rollback(turn: Turn, callback: Callable[[], None]) -> None:
     if root.after_rollback is None:
         root.after_rollback = []
     root.after_rollback.append(callback)
-
-
-def check_run_id(given: object) -> GivenKey:
-    """The key of a run; raises `InvalidRunId`."""
-    if given.__class__ is str and given.isprintable() and 0 < len(given) <= MAX_ID_CHARACTERS and " " not in given:  # type: ignore
-        return given  # type: ignore[return-value]
-    parts = given if isinstance(given, tuple) else (given,)
-    for part in parts:
-        text = str(part) if isinstance(part, (str, int, uuid.UUID)) and not isinstance(part, bool) else ""
-        if not text or not text.isprintable() or " " in text:
-            raise InvalidRunId(
-                f"a run id must be a text of printable characters without blanks, or a tuple of such texts and whole numbers; "
-                f"got {given!r}"
-            )
-    if not parts or sum(len(str(part)) + 1 for part in parts) - 1 > MAX_ID_CHARACTERS:
-        raise InvalidRunId(f"a run id must have 1 to {MAX_ID_CHARACTERS} characters; got {len(str(given))}")
-    return cast("GivenKey", given)
-
-
-def _failure(ref: Ref, record: Finished | Failed | Terminated | None) -> RunFailed:
-    if isinstance(record, Failed):
-        return RunFailed(str(ref), "failed", record.error)
-    if isinstance(record, Terminated):
-        return RunFailed(str(ref), "terminated", ErrorRecord("Terminated", record.reason))
-    return RunFailed(str(ref), "unknown", None)
-
-
-def _status_prefix(kind: WorkflowType, status: RunStatus) -> bytes:
-    return layout.FIELD_INDEX + kind.number_bytes + b"\x00" + encode_index_values((status,))
-
-
-def _created_ms(entry: bytes, prefix: bytes) -> int:
-    size = entry[len(prefix)] - 0x14
-    start = len(prefix) + 1
-    created = decode_key(entry[len(prefix) : start + size])
-    assert isinstance(created, int)
-    return created
 
 
 def _workflow_type() -> type[WorkflowType]:

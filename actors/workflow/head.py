@@ -9,8 +9,21 @@ import msgspec
 from ..errors import ErrorRecord
 
 RunStatus: TypeAlias = Literal[
-    "queued", "running", "waiting", "retrying", "paused", "stuck", "complete", "failed", "cancelled", "terminated"
+    "queued",
+    "running",
+    "waiting",
+    "retrying",
+    "paused",
+    "stuck",
+    "complete",
+    "failed",
+    "cancelled",
+    "terminated",
 ]
+
+ALL_STATUSES: Final[tuple[RunStatus, ...]] = (
+    "queued", "running", "waiting", "retrying", "paused", "stuck", "complete", "failed", "cancelled", "terminated",
+)  # fmt: skip
 
 # queued -> running -> complete | failed
 #           running -> waiting | retrying -> running (an alarm) or queued (no free place)

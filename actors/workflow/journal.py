@@ -157,7 +157,10 @@ class Fold:
             self.outcomes = [
                 (at, outcome)
                 for at, outcome in self.outcomes
-                if not (isinstance(outcome, StepFailed) and (outcome.name, outcome.nth) == (failed.step, failed.nth))
+                if not (
+                    isinstance(outcome, StepFailed)
+                    and (outcome.name, outcome.nth) == (failed.step, failed.nth)
+                )
             ]
         self.waived_until = position
 

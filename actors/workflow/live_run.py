@@ -127,7 +127,12 @@ class LiveRun:
         plan = self.engine.step_plan(function)
         if name is None:
             name = plan.name
-        elif not isinstance(name, str) or not name or len(name) > MAX_STEP_NAME_CHARACTERS or not name.isprintable():
+        elif (
+            not isinstance(name, str)
+            or not name
+            or len(name) > MAX_STEP_NAME_CHARACTERS
+            or not name.isprintable()
+        ):
             raise InvalidKey(
                 f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} printable characters; got {name!r}"
             )
@@ -135,13 +140,19 @@ class LiveRun:
             raise CallerError(f"{self.activation.ref}: step {name} is async, so it can't run in a thread")
         kind = self.type
         op = StepOp(self, name, self._use(name), function, plan, args, retry or kind.retry, thread)
-        op.timeout_seconds = kind.step_timeout_seconds if timeout is None else to_seconds(timeout, what=f"timeout of step {name}")
+        op.timeout_seconds = (
+            kind.step_timeout_seconds
+            if timeout is None
+            else to_seconds(timeout, what=f"timeout of step {name}")
+        )
         if op.timeout_seconds == 0:
             raise CallerError(f"{self.activation.ref}: the timeout of step {name} must be more than 0")
         self._ask(op)
         return op.future
 
-    def request_call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> OpFuture:
+    def request_call(
+        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> OpFuture:
         """run() calls an actor; that is a step by itself."""
         if not self._check_inside():
             return self._never()
@@ -168,7 +179,9 @@ class LiveRun:
         """Raise unless run() itself asks; False when it is being closed."""
         scope = CALLER.get()
         if not isinstance(scope, RunScope) or scope.run is not self:
-            raise CallerError(f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run")
+            raise CallerError(
+                f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run"
+            )
         return not self.dropped
 
     def _never(self) -> OpFuture:
@@ -224,7 +237,11 @@ class LiveRun:
         waits = f"the code waits for {', '.join(part for part in (asked, timers) if part) or 'nothing'}"
         if self._main is not None and self._main.done():
             waits = "run() has ended already"
-        what = f"timer {outcome.nth}" if isinstance(outcome, TimerFired) else f"step {outcome.name} (use {outcome.nth})"
+        what = (
+            f"timer {outcome.nth}"
+            if isinstance(outcome, TimerFired)
+            else f"step {outcome.name} (use {outcome.nth})"
+        )
         self.stuck(
             ErrorRecord(
                 "Divergence",
@@ -338,7 +355,9 @@ class LiveRun:
         if not self.replaying:
             op.abandon()
             if isinstance(op, StepOp) and op.replies:
-                self.replies.update({row: reply for row, (reply, _) in op.replies.items()})  # deleted with the run's end
+                self.replies.update(
+                    {row: reply for row, (reply, _) in op.replies.items()}
+                )  # deleted with the run's end
 
     # -- recording -------------------------------------------------------------------------------------------------
 
@@ -357,7 +376,9 @@ class LiveRun:
         """The time for a record: the wall clock's, but never before the record before it."""
         return max(self.engine.system.clock.now_ms(), self.loop.now_ms)
 
-    def set_head(self, status: RunStatus, writes: Writes, at_ms: int, error: ErrorRecord | None = None) -> None:
+    def set_head(
+        self, status: RunStatus, writes: Writes, at_ms: int, error: ErrorRecord | None = None
+    ) -> None:
         """Change the head within a write set."""
         workflow = cast("Workflow", self.activation.instance)
         head = workflow.head
@@ -380,7 +401,10 @@ class LiveRun:
         if due_ms is None and retry_ms is None:
             if not self.working and not self._inbox:
                 self.stuck(
-                    ErrorRecord("ForeignAwait", "run() waits for something that nothing will ever deliver: I/O belongs in a step")
+                    ErrorRecord(
+                        "ForeignAwait",
+                        "run() waits for something that nothing will ever deliver: I/O belongs in a step",
+                    )
                 )
             return
         wake_ms = min(ms for ms in (due_ms, retry_ms) if ms is not None)
@@ -388,7 +412,9 @@ class LiveRun:
             system = self.engine.system
             seconds = (wake_ms - system.clock.now_ms()) / 1000
             self._timer = (
-                system.clock.call_later(seconds, self._wake_soon) if seconds > 0 else system.loop.call_soon(self.wake)
+                system.clock.call_later(seconds, self._wake_soon)
+                if seconds > 0
+                else system.loop.call_soon(self.wake)
             )
             return
         self.engine.rest(self, "retrying" if retry_ms == wake_ms else "waiting", wake_ms)
@@ -402,7 +428,9 @@ class LiveRun:
         if self.dropped or self._delivering:
             return
         now_ms = self.engine.system.clock.now_ms()
-        due = sorted((timer.due_ms, timer.nth) for timer in self.loop.timers.values() if timer.due_ms <= now_ms)
+        due = sorted(
+            (timer.due_ms, timer.nth) for timer in self.loop.timers.values() if timer.due_ms <= now_ms
+        )
         for due_ms, nth in due:
             if nth in self.loop.timers:
                 outcome = TimerFired(max(due_ms, self.loop.now_ms), nth)
@@ -446,7 +474,9 @@ class LiveRun:
             return
         step = _failed_step(error)
         if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
-            foreign = ForeignAwait(f"run() awaited something of the outer event loop: I/O belongs in a step ({error})")
+            foreign = ForeignAwait(
+                f"run() awaited something of the outer event loop: I/O belongs in a step ({error})"
+            )
             foreign.__cause__ = error
             error = foreign
         record = record_error(error)
@@ -482,7 +512,9 @@ class LiveRun:
         """
         tasks = [task for task in {self._main, *self.loop.tasks} if task is not None and not task.done()]
         self.loop.tasks.clear()
-        if self._main is not None and not self._main.done():  # made past the loop's create_task, so it isn't among them
+        if (
+            self._main is not None and not self._main.done()
+        ):  # made past the loop's create_task, so it isn't among them
             tasks.append(self._main)
         if not tasks:
             return
@@ -528,4 +560,3 @@ def _failed_step(error: BaseException) -> StepError | None:
             if found is not None:
                 return found
     return None
-

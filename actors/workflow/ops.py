@@ -1,8 +1,8 @@
 """What `run()` asked for: a step or an actor call, from the request to its record.
 
-    asked -> started -> done | failed               (recorded, then delivered)
-                     -> retry waits -> started      (the attempt is recorded)
-    any   -> abandoned                              (run() gave it up, or the run left memory)
+asked -> started -> done | failed               (recorded, then delivered)
+                 -> retry waits -> started      (the attempt is recorded)
+any   -> abandoned                              (run() gave it up, or the run left memory)
 """
 
 from __future__ import annotations
@@ -111,7 +111,19 @@ class Op:
 class StepOp(Op):
     """A step: a function outside the journal, at least once until its outcome is recorded, never after."""
 
-    __slots__ = ("_reply_prefix", "_timer", "args", "function", "plan", "replies", "result", "retry", "scope", "thread", "timeout_seconds")
+    __slots__ = (
+        "_reply_prefix",
+        "_timer",
+        "args",
+        "function",
+        "plan",
+        "replies",
+        "result",
+        "retry",
+        "scope",
+        "thread",
+        "timeout_seconds",
+    )
 
     def __init__(
         self,
@@ -170,14 +182,18 @@ class StepOp(Op):
         try:
             args = self.plan.copy_arguments(self.args, self) if self.args else ()
             if self.thread:
-                self.task = system.loop.run_in_executor(None, copy_context().run, _in_thread, self.function, args)
+                self.task = system.loop.run_in_executor(
+                    None, copy_context().run, _in_thread, self.function, args
+                )
             elif self.plan.is_async:
                 self.task = system.loop.create_task(_in_task(self.function, args))
             else:
                 result = self.function(*args)
                 if hasattr(result, "__await__"):
                     self.task = system.loop.create_task(_in_task(lambda: result, ()))
-                    if asyncio.iscoroutine(result):  # nobody awaits it when the task is cancelled before it begins
+                    if asyncio.iscoroutine(
+                        result
+                    ):  # nobody awaits it when the task is cancelled before it begins
                         self.task.add_done_callback(lambda _: result.close())
             if self.task is not None:
                 self.task.add_done_callback(scope.body_done)
@@ -253,8 +269,12 @@ class StepOp(Op):
             return
         seconds = self.retry.wait_seconds(self.attempts, run.engine.system.random)
         self.next_ms = now_ms + round(seconds * 1000)
-        _log.info("%s failed, next in %.3f s: %s", where, seconds, record, extra=run.engine.log_fields(run, self))
-        run.engine.attempt_failed(run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record, self.next_ms))
+        _log.info(
+            "%s failed, next in %.3f s: %s", where, seconds, record, extra=run.engine.log_fields(run, self)
+        )
+        run.engine.attempt_failed(
+            run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record, self.next_ms)
+        )
 
     def _record(self, outcome: Outcome) -> None:
         writes: Writes = {}
@@ -324,7 +344,14 @@ class CallOp(Op):
     __slots__ = ("args", "committed", "kwargs", "plan", "ref", "reply", "rests_on")
 
     def __init__(
-        self, run: LiveRun, name: str, nth: int, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+        self,
+        run: LiveRun,
+        name: str,
+        nth: int,
+        ref: Ref,
+        plan: MethodPlan,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
     ) -> None:
         super().__init__(run, name, nth)
         self.ref = ref
@@ -360,7 +387,9 @@ class CallOp(Op):
         if self.over or run.dropped:
             raise StepOver(f"{self}: the run gave the call up")
         self.reply = reply
-        outcome = StepDone(run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_unchecked(reply)))
+        outcome = StepDone(
+            run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_unchecked(reply))
+        )
         writes = turn.root.writes
         run.add_record(outcome, writes)
         if not run.activation.stored:
@@ -389,7 +418,9 @@ class CallOp(Op):
                 task.exception()
             return
         error: BaseException | None = (
-            asyncio.CancelledError("the call's task was cancelled") if task.cancelled() else task.exception() or task.result()
+            asyncio.CancelledError("the call's task was cancelled")
+            if task.cancelled()
+            else task.exception() or task.result()
         )
         if error is None:
             error = run.engine.system.store.group_commit.failure(self.rests_on)
@@ -406,10 +437,13 @@ class CallOp(Op):
             seconds = run.type.retry.wait_seconds(self.attempts, run.engine.system.random)
             self.next_ms = now_ms + round(seconds * 1000)
             run.engine.attempt_failed(
-                run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record_error(error), self.next_ms)
+                run,
+                AttemptFailed(now_ms, self.name, self.nth, self.attempts, record_error(error), self.next_ms),
             )
         else:
-            run.engine.record_outcome(run, StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)), {})
+            run.engine.record_outcome(
+                run, StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)), {}
+            )
 
     def take_result(self, outcome: StepDone) -> object:
         """See `StepOp.take_result`."""
@@ -424,7 +458,9 @@ class RunScope:
     def __init__(self, run: LiveRun) -> None:
         self.run = run
 
-    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    async def call(
+        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         return await self.run.request_call(ref, plan, args, kwargs)
 
 
@@ -450,7 +486,9 @@ class StepScope:
         """The attempt's time is up."""
         self.op.timed_out(self)
 
-    async def call(self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    async def call(
+        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         op = self.op
         if self.over:
             raise StepOver(f"{op}: the attempt is over, so {ref}.{plan.name} is not called")
@@ -489,7 +527,6 @@ class StepScope:
             self._uses = {}
         nth = self._uses[digest] = self._uses.get(digest, 0) + 1
         return self.op.reply_prefix() + digest + nth.to_bytes(4, "big")
-
 
     def start_row(self, what: bytes) -> bytes:
         """The row under which this attempt's next start of a run is remembered."""

@@ -32,7 +32,9 @@ class ReplayHandle:
 
     __slots__ = ("args", "callback", "context", "done")
 
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> None:
         self.callback: Callable[..., object] | None = callback
         self.args = args
         self.context = context if context is not None else copy_context()
@@ -54,7 +56,13 @@ class ReplayTimer(ReplayHandle):
     __slots__ = ("due_ms", "loop", "nth")
 
     def __init__(
-        self, loop: ReplayLoop, nth: int, due_ms: int, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+        self,
+        loop: ReplayLoop,
+        nth: int,
+        due_ms: int,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
     ) -> None:
         super().__init__(callback, args, context)
         self.loop = loop
@@ -98,7 +106,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                 ready, self._ready = self._ready, []
                 count += len(ready)
                 if count > MAX_CALLBACKS:
-                    raise ForeignAwait(f"run() went round {MAX_CALLBACKS} times without waiting for a step, a sleep or a call")
+                    raise ForeignAwait(
+                        f"run() went round {MAX_CALLBACKS} times without waiting for a step, a sleep or a call"
+                    )
                 for handle in ready:
                     callback = handle.callback
                     if callback is None:
@@ -107,7 +117,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                         handle.context.run(callback, *handle.args)
                     except KeyboardInterrupt:
                         raise
-                    except BaseException as mistake:  # of a callback: it ends the run; SystemExit also of a task
+                    except (
+                        BaseException
+                    ) as mistake:  # of a callback: it ends the run; SystemExit also of a task
                         self.mistake = self.mistake or mistake
         finally:
             sys.set_asyncgen_hooks(*hooks)
@@ -155,10 +167,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Any:
         return self._set_timer(self.now_ms + max(0, _whole_ms(delay)), callback, args, context)
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Any:
         return self._set_timer(max(self.now_ms, _whole_ms(when)), callback, args, context)
 
     def _set_timer(
@@ -173,7 +189,12 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(
-        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None, **options: Any
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **options: Any,
     ) -> asyncio.Task[T]:
         task = asyncio.Task(coro, loop=self, name=name or "task of a run", context=context)
         self.tasks.add(task)

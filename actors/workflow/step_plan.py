@@ -31,7 +31,9 @@ class StepPlan:
             raise InvalidValue(f"a step needs a function; got {function!r}")
         self.function = function
         self.name = getattr(target, "__name__", type(function).__name__)
-        self.is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))
+        self.is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+            getattr(target, "__call__", None)
+        )
         try:
             hints = get_type_hints(target, include_extras=True)
         except (NameError, TypeError):
@@ -43,7 +45,9 @@ class StepPlan:
         if parameters and parameters[0].name in ("self", "cls") and parameters[0].name not in hints:
             parameters = parameters[1:]  # planned as a plain function; called bound
         self._copiers = [
-            _copier(hints.get(p.name, Any)) for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+            _copier(hints.get(p.name, Any))
+            for p in parameters
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
         result = hints.get("return", Any)
         self._scalar = type(None) if result is None else result if result in SCALARS else _Never
@@ -72,10 +76,14 @@ class StepPlan:
         try:
             encoded = ENCODER.encode(result)
             if len(encoded) > MAX_RESULT_BYTES:
-                raise Fatal(f"{where} returned {len(encoded)} bytes; at most {MAX_RESULT_BYTES} are allowed: store them elsewhere")
+                raise Fatal(
+                    f"{where} returned {len(encoded)} bytes; at most {MAX_RESULT_BYTES} are allowed: store them elsewhere"
+                )
             return encoded, result if result.__class__ is self._scalar else self._decode(encoded)
         except BAD_VALUE as error:
-            raise Fatal(f"{where} returned a {type(result).__qualname__} that can't be stored as annotated: {reason(error)}") from error
+            raise Fatal(
+                f"{where} returned a {type(result).__qualname__} that can't be stored as annotated: {reason(error)}"
+            ) from error
 
     def decode_result(self, encoded: bytes | msgspec.Raw) -> object:
         """A stored result as its type."""

@@ -177,7 +177,9 @@ class Group:
     ) -> None:
         if error is None and self._steps:
             done, _ = await asyncio.wait(self._steps, return_when=asyncio.FIRST_EXCEPTION)
-            error = next((failed for step in self._steps if step in done and (failed := step.exception())), None)
+            error = next(
+                (failed for step in self._steps if step in done and (failed := step.exception())), None
+            )
             if error is None:
                 return
             self._cancel()

@@ -26,7 +26,16 @@ MAX_INPUT_BYTES: Final = 8 << 20
 class WorkflowType(ActorType):
     """One workflow type in one runtime."""
 
-    __slots__ = ("_decode_input", "_default_input", "_decode_output", "_status_prefixes", "max_running", "retry", "step_timeout_seconds", "takes_input")
+    __slots__ = (
+        "_decode_input",
+        "_default_input",
+        "_decode_output",
+        "_status_prefixes",
+        "max_running",
+        "retry",
+        "step_timeout_seconds",
+        "takes_input",
+    )
 
     def __init__(self, actor_class: type[Workflow], number: int) -> None:
         """Read the class; raises `InvalidActor` when it breaks a rule of workflows."""
@@ -43,7 +52,9 @@ class WorkflowType(ActorType):
         where = f"{actor_class.__name__}.run"
         parameters = list(inspect.signature(run).parameters.values())[1:]
         required = [p for p in parameters if p.default is p.empty]
-        if len(required) > 1 or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:1]):
+        if len(required) > 1 or any(
+            p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:1]
+        ):
             raise InvalidActor(f"{where} must take one input (or none); gather several values in a struct")
         self.takes_input = bool(parameters)
         # What a start without input means: the parameter's default, else None.
@@ -57,21 +68,31 @@ class WorkflowType(ActorType):
                 hints.get("return", Any)
             ).decode  # type: ignore[assignment]
         except NameError as error:
-            raise InvalidActor(f"an annotation of {where} can't be resolved: {error}; define the type at module level") from error
+            raise InvalidActor(
+                f"an annotation of {where} can't be resolved: {error}; define the type at module level"
+            ) from error
         except TypeError as error:
-            raise InvalidActor(f"the input or the result of {where} has a type that can't be stored: {error}") from error
+            raise InvalidActor(
+                f"the input or the result of {where} has a type that can't be stored: {error}"
+            ) from error
         if actor_class.indexes is not Workflow.indexes:
-            raise InvalidActor(f"{actor_class.__name__}.indexes: the indexes over runs are the engine's; leave them alone")
+            raise InvalidActor(
+                f"{actor_class.__name__}.indexes: the indexes over runs are the engine's; leave them alone"
+            )
         limit = actor_class.max_running
         if limit is not None and (type(limit) is not int or limit < 1):
-            raise InvalidActor(f"{actor_class.__name__}.max_running must be None or at least 1; got {limit!r}")
+            raise InvalidActor(
+                f"{actor_class.__name__}.max_running must be None or at least 1; got {limit!r}"
+            )
         if not isinstance(actor_class.retry, Retry):
             raise InvalidActor(f"{actor_class.__name__}.retry must be a Retry; got {actor_class.retry!r}")
         self.retry = actor_class.retry
         timeout = actor_class.step_timeout
         self.step_timeout_seconds = None if timeout is None else to_seconds(timeout, what="step_timeout")
         if self.step_timeout_seconds == 0:
-            raise InvalidActor(f"{actor_class.__name__}.step_timeout must be more than 0, or None for no timeout")
+            raise InvalidActor(
+                f"{actor_class.__name__}.step_timeout must be more than 0, or None for no timeout"
+            )
         self.max_running = actor_class.max_running
         self._status_prefixes = {
             status: self.index_prefixes[0] + encode_index_values((status,)) for status in get_args(RunStatus)
@@ -101,9 +122,13 @@ class WorkflowType(ActorType):
             encoded = ENCODER.encode(value)
             decoded = self._decode_input(encoded)
         except BAD_VALUE as error:
-            raise InvalidInput(f"the input of {self.name} doesn't match run(): {reason(error)}; got {_shorten(value)}") from error
+            raise InvalidInput(
+                f"the input of {self.name} doesn't match run(): {reason(error)}; got {_shorten(value)}"
+            ) from error
         if len(encoded) > MAX_INPUT_BYTES:
-            raise InvalidInput(f"the input of {self.name} takes {len(encoded)} bytes; at most {MAX_INPUT_BYTES} are allowed")
+            raise InvalidInput(
+                f"the input of {self.name} takes {len(encoded)} bytes; at most {MAX_INPUT_BYTES} are allowed"
+            )
         return encoded, decoded
 
     def decode_input(self, encoded: bytes | msgspec.Raw) -> object:
@@ -111,7 +136,9 @@ class WorkflowType(ActorType):
         try:
             return self._decode_input(encoded)
         except BAD_VALUE as error:
-            raise InvalidInput(f"the stored input of {self.name} doesn't match run(): {reason(error)}") from error
+            raise InvalidInput(
+                f"the stored input of {self.name} doesn't match run(): {reason(error)}"
+            ) from error
 
     def encode_output(self, value: object) -> bytes:
         """The result as it is stored; raises `TypeError` when it doesn't match the annotation."""
@@ -123,7 +150,9 @@ class WorkflowType(ActorType):
                 f"{self.name}.run() returned {_shorten(value)}, which doesn't match its annotation: {reason(error)}"
             ) from error
         if len(encoded) > MAX_INPUT_BYTES:
-            raise TypeError(f"{self.name}.run() returned {len(encoded)} bytes; at most {MAX_INPUT_BYTES} are allowed")
+            raise TypeError(
+                f"{self.name}.run() returned {len(encoded)} bytes; at most {MAX_INPUT_BYTES} are allowed"
+            )
         return encoded
 
     def decode_output(self, encoded: bytes | msgspec.Raw) -> object:

@@ -364,7 +364,7 @@ async def test_a_failed_commit_starts_again(tmp_path: Path) -> None:
         assert [await rt.get(Counter, name).get() for name in ("a", "b")] == [1, 1]
         stats = await queue.stats()
         assert (stats.depth, stats.acked, stats.retried) == (0, 2, 0)
-        assert rt.engine.running == 0
+        assert rt.engine.places.running == 0
 
 
 async def test_a_binding_and_a_handler_share_a_queue(tmp_path: Path) -> None:

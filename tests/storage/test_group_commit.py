@@ -369,6 +369,21 @@ async def test_the_loop_waits_only_for_the_puts() -> None:
         assert made.group.durable == 0
 
 
+async def test_what_a_woken_task_stages_leaves_in_the_same_round() -> None:
+    """The next commit is handed over before the loop comes round again, which a saturated one does seldom."""
+    async with recorder() as made:
+        before_next_round: list[int] = []
+
+        async def write_twice() -> None:
+            await made.group.wait_durable(made.group.stage({b"a": b"1"}))
+            asyncio.get_running_loop().call_soon(lambda: before_next_round.append(len(made.log.batches)))
+            await made.group.wait_durable(made.group.stage({b"a": b"2"}))
+
+        made.log.answer(DURABLE, DURABLE)
+        await write_twice()
+        assert before_next_round == [2]
+
+
 async def test_a_saturated_loop_commits() -> None:
     """Beside tasks that are always runnable commits go on: each within a few turns of the loop, not never."""
     turns = 0

@@ -198,7 +198,7 @@ async def test_a_journal_that_is_damaged_makes_its_run_stuck(folder: Folder, clo
     assert await play(rt, clock, rt.run(Steps, "b")) == "b3"
     with pytest.raises(RunFailed, match="can't be read"):
         await soon(rt.run(Steps, "a").result())
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
 
 
 # -- places ----------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ async def test_sleeping_takes_no_place_and_waking_goes_first(folder: Folder, clo
     gate("b first").set()
     await until(lambda: len(SEEN) == 4)
     assert SEEN[-1] == "a second"
-    assert rt.engine.running == 2
+    assert rt.engine.places.running == 2
 
 
 async def test_a_full_type_keeps_no_other_from_coming_back(folder: Folder, clock: ManualClock) -> None:
@@ -272,7 +272,7 @@ async def test_a_full_type_keeps_no_other_from_coming_back(folder: Folder, clock
     gate("y2").set()
     assert await play(rt, clock, rt.run(Steps, "x")) == "x3"
     assert await play(rt, clock, rt.run(Steps, "y")) == "y3"
-    assert rt.engine.running == 1
+    assert rt.engine.places.running == 1
     for name in "abc":
         gate(name).set()
     for name in "abc":
@@ -300,8 +300,8 @@ async def test_places_are_given_back_whatever_happens(folder: Folder, clock: Man
         run = await rt.start(One, "t", id="t", on_conflict="replace")
         await settle(rt)
         await run.terminate()
-        assert rt.engine.running == 0
-        assert rt.engine.running_of(rt.workflow_type(One)) == 0
+        assert rt.engine.places.running == 0
+        assert rt.engine.places.running_of(rt.workflow_type(One)) == 0
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
@@ -457,7 +457,7 @@ async def test_a_coroutine_that_can_not_be_closed_is_kept(rt: Runtime, clock: Ma
 
     run = await rt.start(Never, id="a")
     await settle(rt)
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     gc.collect()
     refused = len(SEEN)
     assert await play(rt, clock, run) == "slept"
@@ -680,7 +680,7 @@ async def test_terminate_while_a_call_and_a_step_are_under_way(rt: Runtime, cloc
     length = len(await run.history())
     await pass_time(rt, clock, 1000, step=100)
     assert len(await run.history()) == length
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
 
 
 async def test_terminate_of_an_ending_run(rt: Runtime) -> None:
@@ -871,7 +871,7 @@ async def test_p9_a_failed_commit_undoes_and_doubles_nothing(folder: Folder, clo
         assert await play(rt, clock, rt.run(Mixed, name)) == 103
         assert await rt.get(Counter, name).get() == 3
     assert rows(rt, layout.REPLY) == []
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     assert passed >= failing or failing > 8
 
 
@@ -895,7 +895,7 @@ async def test_p9_a_start_whose_commit_fails_never_was(folder: Folder) -> None:
     with pytest.raises(StorageFailed):
         await soon(waiter)
     assert SEEN == []
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     await rt.start(Steps, "a", id="a")
 
 
@@ -953,10 +953,10 @@ async def test_a_full_store_keeps_runs_going(folder: Folder, clock: ManualClock)
     rt.store.quota_bytes = 1
     with pytest.raises(StorageError):
         await rt.start(Steps, "b", id="b")
-    assert rt.engine.running == 1
+    assert rt.engine.places.running == 1
     gate("a2").set()
     assert await play(rt, clock, run) == "a3"
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
 
 
 async def test_a_replace_that_is_refused_harms_nothing(folder: Folder, clock: ManualClock) -> None:
@@ -1160,7 +1160,7 @@ async def test_run_that_raises_strange_things(rt: Runtime) -> None:
         with pytest.raises(RunFailed):
             await soon((await rt.start(Strange, what)).result())
     assert await rt.get(Counter, "still").increment() == 1
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
 
 
 async def test_a_recorded_outcome_of_a_cancelled_op_is_skipped(folder: Folder, clock: ManualClock) -> None:

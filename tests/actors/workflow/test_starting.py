@@ -334,7 +334,7 @@ async def test_a_start_in_a_turn_is_rolled_back_with_it(rt: Runtime) -> None:
         await rt.get(Shop, "s").order("a", fail=True)
     with pytest.raises(RunNotFound):
         await rt.run(Nap, "a").status()
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     assert rows(rt, layout.JOURNAL) == []
     await rt.start(Nap, "x", id="a")
 
@@ -344,7 +344,7 @@ async def test_a_batch_in_a_turn_is_rolled_back_with_it(rt: Runtime) -> None:
     with pytest.raises(KeyError):
         await rt.get(Shop, "s").order_many(["a", "b"], fail=True)
     assert rt.keys(Nap) == []
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     assert await rt.get(Shop, "s").order_many(["a", "b", "a"]) == 2
     assert len(rt.keys(Nap)) == 2
 
@@ -371,7 +371,7 @@ async def test_an_id_that_a_turn_is_starting_is_taken(rt: Runtime, clock: Manual
         await soon(rejected)
     assert (await soon(joined)).id == "a"
     assert await play(rt, clock, rt.run(Nap, "a")) == "slow"
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
 
 
 async def test_a_start_that_waited_for_a_turn_that_fails(rt: Runtime, clock: ManualClock) -> None:
@@ -383,7 +383,7 @@ async def test_a_start_that_waited_for_a_turn_that_fails(rt: Runtime, clock: Man
     await settle(rt)
     call.cancel()
     assert await play(rt, clock, await soon(other)) == "other"
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
 
 
 async def test_a_start_in_a_call_that_joined_and_failed(rt: Runtime) -> None:
@@ -391,7 +391,7 @@ async def test_a_start_in_a_call_that_joined_and_failed(rt: Runtime) -> None:
     assert await rt.get(Shop, "s").try_inner("a") == 0
     with pytest.raises(RunNotFound):
         await rt.run(Nap, "a").status()
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     assert await (await rt.start(Nap, "x", id="a")).status() in ("running", "waiting")
 
 

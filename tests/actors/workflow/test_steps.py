@@ -106,7 +106,7 @@ async def test_a_waiting_retry_shows_as_retrying(rt: Runtime) -> None:
     run = await rt.start(Tries, {"limit": 1, "delay": 10, "times": 1})
     await settle(rt)
     assert await run.status() == "retrying"
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
 
 
 @pytest.mark.parametrize(

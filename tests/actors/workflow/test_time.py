@@ -72,7 +72,7 @@ async def test_a_sleep_is_durable(rt: Runtime, clock: ManualClock, how: str) -> 
     run = await rt.start(Hour, how)
     await settle(rt)
     assert await run.status() == "waiting"
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     clock.advance(3599.999)
     await settle(rt)
     assert await run.status() == "waiting"
@@ -468,7 +468,7 @@ async def test_a_timer_that_races_a_step(rt: Runtime, clock: ManualClock) -> Non
     await soon(ended.wait())
     await settle(rt)
     assert await run.status() == "waiting", "what was given up doesn't count as work"
-    assert rt.engine.running == 0
+    assert rt.engine.places.running == 0
     assert await play(rt, clock, run) == "too late"
 
 

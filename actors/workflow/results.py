@@ -1,0 +1,66 @@
+"""Results: who waits for the end of a run.
+
+Waiters are futures by the run's place in the directory, so a run that leaves memory keeps those who wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ErrorRecord, RunFailed
+from .journal import Failed, Finished, Terminated
+
+if TYPE_CHECKING:
+    from ...runtime.ref import Ref
+
+# So many waiters of one run and those who gave up are swept out.
+_MANY_WAITERS: Final = 16
+
+
+class Results:
+    """The waiters of all runs of one runtime."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
+
+    def waiter(self, ref: Ref) -> asyncio.Future[bytes]:
+        """A future of the stored result of a run that goes on."""
+        future: asyncio.Future[bytes] = ref.system.loop.create_future()
+        waiters = self._waiters.setdefault(ref.directory_key, [])
+        if len(waiters) > _MANY_WAITERS:
+            waiters[:] = [waiter for waiter in waiters if not waiter.done()]
+        waiters.append(future)
+        return future
+
+    def ended(self, ref: Ref, record: Finished | Failed | Terminated) -> None:
+        """The end of a run is durable: tell those who wait."""
+        for future in self._waiters.pop(ref.directory_key, ()):
+            if not future.done():
+                if isinstance(record, Finished):
+                    future.set_result(bytes(record.value))
+                else:
+                    future.set_exception(failure(ref, record))
+
+    def failed(self, ref: Ref, error: Exception) -> None:
+        """A run will not end in a way that can be waited for: it is stuck, or its start was lost."""
+        for future in self._waiters.pop(ref.directory_key, ()):
+            if not future.done():
+                future.set_exception(error)
+
+    def stop(self, error: Exception) -> None:
+        """Tell all that nothing more will be told."""
+        for waiters in self._waiters.values():
+            for future in waiters:
+                if not future.done():
+                    future.set_exception(error)
+        self._waiters.clear()
+
+
+def failure(ref: Ref, record: Finished | Failed | Terminated | None) -> RunFailed:
+    """What the result of a run that didn't finish raises."""
+    if isinstance(record, Failed):
+        return RunFailed(str(ref), "failed", record.error)
+    if isinstance(record, Terminated):
+        return RunFailed(str(ref), "terminated", ErrorRecord("Terminated", record.reason))
+    return RunFailed(str(ref), "unknown", None)
