@@ -275,8 +275,9 @@ class GroupCommit:
             self._fail_from(batch, error)
             if self._broken is not None:
                 self._on_broken(self._broken)
-        if (self._sealed or self._gathering.writes) and not self._pump_scheduled:
-            # After the tasks that were just woken, so that what they write at once is part of it.
+        if (self._sealed or self._gathering.writes or batch.waiters) and not self._pump_scheduled:
+            # After the tasks that were just woken, so that what they write at once is part of it; and in the
+            # same round of the loop, since beside tasks that never wait a round may take 10 ms.
             self._pump_scheduled = True
             self._loop.call_soon(self._pump)
 
