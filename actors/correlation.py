@@ -1,7 +1,7 @@
 """Correlation ids: one id ties together everything that one outside event caused, in every log line.
 
-The id lives in a context variable.  A run starts with the caller's id (or a new one), keeps it in its journal, and its steps run with it.
-`CorrelationFilter` puts it, and the run and step, on log records.
+The id lives in a context variable.  A run starts with the caller's id (or a new one), keeps it in its
+journal, and its steps run with it. `CorrelationFilter` puts it, and the run and step, on log records.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from .workflow.ops import ATTEMPT
 
 # From the system's source once; a UUID for each run would ask it again and again.
-_random = random.Random()  # noqa: S311  # ids, not secrets
+_random = random.Random()  # ids, not secrets
 CORRELATION_ID: ContextVar[str | None] = ContextVar("holdfast_correlation_id", default=None)
 
 
@@ -29,7 +29,9 @@ def new_correlation_id() -> str:
 
 
 class CorrelationFilter(logging.Filter):
-    """Adds `correlation_id`, `run_id`, `step` and `attempt` to log records that don't have them; add it to a handler."""
+    """Adds `correlation_id`, `run_id`, `step` and `attempt` to log records that don't have them; add it to a
+    handler.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always lets the record through."""

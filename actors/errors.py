@@ -1,7 +1,7 @@
 """Errors of workflows and queues, as members of the tree in storage/errors.py.
 
-Live and on replay `run()` sees the same errors: what a step raised is kept as a record (`ErrorRecord`) and given to `run()` as a
-`StepError` that holds that record, never the exception object itself.
+Live and on replay `run()` sees the same errors: what a step raised is kept as a record (`ErrorRecord`) and
+given to `run()` as a `StepError` that holds that record, never the exception object itself.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[: limit // 2]} ... [{len(text) - limit} characters left out] ... {text[-limit // 2 :]}"
 
 
-# -- raised by user code -------------------------------------------------------------------------------------------
+# -- raised by user code -----------------------------------------------------------------------------------
 
 
-class Fatal(Exception):  # noqa: N818  # the word of the design; users raise it
+class Fatal(Exception):  # the word of the design; users raise it
     """Raise it in a step: the step fails at once, without more retries."""
 
 
-# -- given to run() ------------------------------------------------------------------------------------------------
+# -- given to run() ----------------------------------------------------------------------------------------
 
 
 class StepError(ActorError):
@@ -91,11 +91,13 @@ class StepOver(ActorError):
     """A step's body went on after its attempt ended (it timed out or was cancelled) and called an actor."""
 
 
-# -- the caller's --------------------------------------------------------------------------------------------------
+# -- the caller's ------------------------------------------------------------------------------------------
 
 
 class InvalidRunId(CallerError, ValueError):
-    """A run id breaks the rules: 1 to 200 printable characters without blanks, or a tuple of such texts and numbers."""
+    """A run id breaks the rules: 1 to 200 printable characters without blanks, or a tuple of such texts and
+    numbers.
+    """
 
 
 class InvalidInput(CallerError, TypeError):

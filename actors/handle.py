@@ -1,8 +1,11 @@
-"""A handle of a run: what code outside holds of it.  Any number of them, for ever; none keeps the run in memory."""
+"""A handle of a run: what code outside holds of it.
+
+Any number of them, for ever; none keeps the run in memory.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import msgspec
@@ -75,7 +78,8 @@ class Run(Generic[Out]):
     async def result(self) -> Out:
         """What `run()` returned, once it has and that is durable.
 
-        Raises `RunFailed` when the run failed, was terminated or is stuck, and `RunNotFound` when there is none.
+        Raises `RunFailed` when the run failed, was terminated or is stuck, and `RunNotFound` when there is
+        none.
         """
         engine = self._runtime.engine
         self._must_exist()
@@ -111,7 +115,7 @@ class Run(Generic[Out]):
             raise CallerError(f"run {self._ref} has not failed; its status is {await self.status()}")
         return letter
 
-    async def redrive(self, *, input: object = msgspec.UNSET) -> None:  # noqa: A002  # the word for it everywhere
+    async def redrive(self, *, input: object = msgspec.UNSET) -> None:  # the word for it everywhere
         """Let a failed run go on at the failed step, with edited `input` if given.
 
         Raises `CallerError` when the run hasn't failed and `InvalidInput` when the input doesn't match.
@@ -155,17 +159,29 @@ def dead_letter(workflow: str, id_: str, records: list[Record]) -> DeadLetter | 
         if isinstance(record, StepFailed) and (record.name, record.nth) == (failed.step, failed.nth):
             attempts = record.attempts
     return DeadLetter(
-        workflow, id_, fold.started.correlation_id, _moment(failed.at_ms), msgspec.msgpack.decode(fold.input), failed.error,
-        failed.step, attempts, tuple(records),
-    )  # fmt: skip
+        workflow,
+        id_,
+        fold.started.correlation_id,
+        _moment(failed.at_ms),
+        msgspec.msgpack.decode(fold.input),
+        failed.error,
+        failed.step,
+        attempts,
+        tuple(records),
+    )
 
 
 def run_info(ref: Ref, head: RunHead) -> RunInfo:
     """A head as it is shown."""
     return RunInfo(
-        ref.type.name, show_id(ref.key), head.status, _moment(head.created_ms), _moment(head.updated_ms), head.correlation_id,
+        ref.type.name,
+        show_id(ref.key),
+        head.status,
+        _moment(head.created_ms),
+        _moment(head.updated_ms),
+        head.correlation_id,
         head.error,
-    )  # fmt: skip
+    )
 
 
 def show_id(key: ActorKey) -> str:
@@ -174,4 +190,4 @@ def show_id(key: ActorKey) -> str:
 
 
 def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, timezone.utc)
+    return datetime.fromtimestamp(time_ms / 1000, UTC)

@@ -49,7 +49,7 @@ OnConflict = Literal["join", "reject", "replace"]
 class TakesInput(Protocol[In_contra, Out_co]):
     """A workflow whose `run()` takes an input; only for type checkers."""
 
-    async def run(self, input: In_contra, /) -> Out_co: ...  # noqa: A002
+    async def run(self, input: In_contra, /) -> Out_co: ...
 
 
 class TakesNothing(Protocol[Out_co]):
@@ -87,10 +87,18 @@ class Runtime(ActorSystem):
         gc_threshold: int | None = GC_THRESHOLD,
     ) -> None:
         super().__init__(
-            path, deps=deps, types=types, clock=clock, seed=seed, limits=limits, quota_bytes=quota_bytes,
-            min_free_bytes=min_free_bytes, wrap_log=wrap_log, switch_interval_seconds=switch_interval_seconds,
+            path,
+            deps=deps,
+            types=types,
+            clock=clock,
+            seed=seed,
+            limits=limits,
+            quota_bytes=quota_bytes,
+            min_free_bytes=min_free_bytes,
+            wrap_log=wrap_log,
+            switch_interval_seconds=switch_interval_seconds,
             gc_threshold=gc_threshold,
-        )  # fmt: skip
+        )
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")
         self.engine = Engine(self, max_running=max_running)
@@ -100,27 +108,40 @@ class Runtime(ActorSystem):
         await self.open()
         return self
 
-    # -- workflows -------------------------------------------------------------------------------------------------
+    # -- workflows -----------------------------------------------------------------------------------------
 
     @overload
     async def start(
-        self, workflow: type[TakesInput[In, Out]], input: In, *, id: GivenKey | None = ..., on_conflict: OnConflict = ...,
-        correlation_id: str | None = ..., ref: tuple[str, str] | None = ..., tenant: str | None = ...,
+        self,
+        workflow: type[TakesInput[In, Out]],
+        input: In,
+        *,
+        id: GivenKey | None = ...,
+        on_conflict: OnConflict = ...,
+        correlation_id: str | None = ...,
+        ref: tuple[str, str] | None = ...,
+        tenant: str | None = ...,
         tags: Mapping[str, str] | None = ...,
-    ) -> Run[Out]: ...  # fmt: skip
+    ) -> Run[Out]: ...
     @overload
     async def start(
-        self, workflow: type[TakesNothing[Out]], *, id: GivenKey | None = ..., on_conflict: OnConflict = ...,
-        correlation_id: str | None = ..., ref: tuple[str, str] | None = ..., tenant: str | None = ...,
+        self,
+        workflow: type[TakesNothing[Out]],
+        *,
+        id: GivenKey | None = ...,
+        on_conflict: OnConflict = ...,
+        correlation_id: str | None = ...,
+        ref: tuple[str, str] | None = ...,
+        tenant: str | None = ...,
         tags: Mapping[str, str] | None = ...,
-    ) -> Run[Out]: ...  # fmt: skip
+    ) -> Run[Out]: ...
 
     async def start(
         self,
         workflow: type[object],
-        input: object = msgspec.UNSET,  # noqa: A002
+        input: object = msgspec.UNSET,
         *,
-        id: GivenKey | None = None,  # noqa: A002
+        id: GivenKey | None = None,
         on_conflict: OnConflict = "reject",
         correlation_id: str | None = None,
         ref: tuple[str, str] | None = None,
@@ -129,14 +150,17 @@ class Runtime(ActorSystem):
     ) -> Run[Any]:
         """Start a run and return its handle once the start is durable; `run()` goes on by itself.
 
-        id            identifies the run among those of the workflow; a new UUID by default.  A tuple is shown with slashes
-        on_conflict   when the id is in use: "reject" raises `RunExists`, "join" returns the run that is there, "replace" stops
+        id            identifies the run among those of the workflow; a new UUID by default.  A tuple is shown
+                      with slashes
+        on_conflict   when the id is in use: "reject" raises `RunExists`, "join" returns the run that is
+                      there, "replace" stops
                       and erases it
         correlation_id   ties the run to its cause in logs; the caller's own, or a new one, by default
         ref, tenant, tags   kept with the run
 
-        Called in an actor's turn, the start is part of the turn's commit; called in a step, it happens once however often the
-        step is tried.  Raises `InvalidRunId`, `InvalidInput`, `InvalidValue` (a label) or `RunExists`.
+        Called in an actor's turn, the start is part of the turn's commit; called in a step, it happens once
+        however often the step is tried.  Raises `InvalidRunId`, `InvalidInput`, `InvalidValue` (a label) or
+        `RunExists`.
         """
         kind = self.workflow_type(workflow)
         if on_conflict not in _ON_CONFLICT:
@@ -176,7 +200,9 @@ class Runtime(ActorSystem):
         return Run(self, run_ref)
 
     def _starts_from(self, caller: Caller) -> tuple[StepScope | None, Turn | None]:
-        """The step or the turn of this runtime that a start belongs to; raises when the caller can't start runs."""
+        """The step or the turn of this runtime that a start belongs to; raises when the caller can't start
+        runs.
+        """
         if isinstance(caller, RunScope):
             raise CallerError("run() can't start other runs by itself; start them in a step")
         if isinstance(caller, StepScope):
@@ -194,9 +220,11 @@ class Runtime(ActorSystem):
         *,
         correlation_id: str | None = None,
     ) -> list[Run[Out]]:
-        """Start a batch of (id, input) in as few commits as they fit in; ids in use are left out of what is returned.
+        """Start a batch of (id, input) in as few commits as they fit in; ids in use are left out of what is
+        returned.
 
-        In a turn and in a step it is what `start` is there.  Everything is checked before anything is started.  Raises `InvalidRunId` or `InvalidInput`.
+        In a turn and in a step it is what `start` is there.  Everything is checked before anything is
+        started.  Raises `InvalidRunId` or `InvalidInput`.
         """
         kind = self.workflow_type(workflow)
         checked = []
@@ -240,7 +268,7 @@ class Runtime(ActorSystem):
     @overload
     def run(self, workflow: type[TakesNothing[Out]], id: GivenKey) -> Run[Out]: ...
 
-    def run(self, workflow: type[object], id: GivenKey) -> Run[Any]:  # noqa: A002
+    def run(self, workflow: type[object], id: GivenKey) -> Run[Any]:
         """A handle of the run with this id; nothing is touched by that."""
         kind = self.workflow_type(workflow)
         normal, key_bytes = normal_key(check_run_id(id), kind.name)
@@ -261,7 +289,10 @@ class Runtime(ActorSystem):
     async def dead_letters(
         self, workflow: type[Workflow] | None = None, *, limit: int = 100
     ) -> list[DeadLetter]:
-        """Failed runs with input, cause, attempts and history, the oldest first.  `Run.redrive` lets one go on."""
+        """Failed runs with input, cause, attempts and history, the oldest first.
+
+        `Run.redrive` lets one go on.
+        """
         runs = list_runs(self, self._kinds(workflow), ("failed",), limit=limit, reverse=False)
         letters = [await Run[object](self, ref).dead_letter() for ref, _ in runs]
         letters.sort(key=lambda letter: letter.failed_at)
@@ -277,7 +308,7 @@ class Runtime(ActorSystem):
             raise CallerError(f"{kind.name} is an actor, not a workflow; call it through get()")
         return kind
 
-    # -- queues ----------------------------------------------------------------------------------------------------
+    # -- queues --------------------------------------------------------------------------------------------
 
     def consume(
         self,
@@ -292,10 +323,12 @@ class Runtime(ActorSystem):
         concurrency: int = 1,
         dead_letter_queue: GivenKey | Queue | None = None,
     ) -> Consumer:
-        """Give the messages of a queue to `handler`, in batches, until the runtime closes or the consumer is stopped.
+        """Give the messages of a queue to `handler`, in batches, until the runtime closes or the consumer is
+        stopped.
 
         queue         its name, or a ref (for a subclass of `Queue`)
-        body          type of the bodies; one that doesn't decode becomes a dead letter.  Plain values by default
+        body          type of the bodies; one that doesn't decode becomes a dead letter.  Plain values by
+                      default
         group         each group gets every message sent since it first consumed (the first group of a queue
                       also what waits already); consumers of one group share them.  A group is kept on disk
                       until `Queue.remove_group`
@@ -309,10 +342,17 @@ class Runtime(ActorSystem):
         Raises `CallerError`.
         """
         consumer = HandlerConsumer(
-            self, self._queue_ref(queue), handler, group=group, body_type=body, batch_size=batch_size, max_wait=max_wait,
-            retry=retry or Retry(3), concurrency=concurrency,
+            self,
+            self._queue_ref(queue),
+            handler,
+            group=group,
+            body_type=body,
+            batch_size=batch_size,
+            max_wait=max_wait,
+            retry=retry or Retry(3),
+            concurrency=concurrency,
             dead_letters=None if dead_letter_queue is None else self._queue_ref(dead_letter_queue),
-        )  # fmt: skip
+        )
         self.queues.add(consumer)
         return consumer
 
@@ -321,7 +361,7 @@ class Runtime(ActorSystem):
         queue: GivenKey | Queue,
         workflow: type[TakesInput[In, Out]],
         *,
-        id: Callable[[str, In], GivenKey] | None = None,  # noqa: A002
+        id: Callable[[str, In], GivenKey] | None = None,
         correlation_id: Callable[[str, In], str | None] | None = None,
         group: str = "",
         batch_size: int = 100,
@@ -330,18 +370,28 @@ class Runtime(ActorSystem):
         max_in_flight: int = 1_000,
         dead_letter_queue: GivenKey | Queue | None = None,
     ) -> Consumer:
-        """Start a run of `workflow` for each message of a queue; removing the message and starting the run are one commit.
+        """Start a run of `workflow` for each message of a queue; removing the message and starting the run
+        are one commit.
 
-        id              the run's id from the message's id and body; the message's id by default.  A used id joins that run
+        id              the run's id from the message's id and body; the message's id by default.  A used id
+                        joins that run
         correlation_id  likewise; a new one by default
         max_in_flight   runs of the workflow at work; further messages wait in the queue
         queue, group, batch_size, max_wait, retry, dead_letter_queue   as for `consume`
         """
         consumer = BindingConsumer(
-            self, self._queue_ref(queue), self.workflow_type(workflow), group=group, run_id=id, correlation_id=correlation_id,
-            batch_size=batch_size, max_wait=max_wait, retry=retry or Retry(3), max_in_flight=max_in_flight,
+            self,
+            self._queue_ref(queue),
+            self.workflow_type(workflow),
+            group=group,
+            run_id=id,
+            correlation_id=correlation_id,
+            batch_size=batch_size,
+            max_wait=max_wait,
+            retry=retry or Retry(3),
+            max_in_flight=max_in_flight,
             dead_letters=None if dead_letter_queue is None else self._queue_ref(dead_letter_queue),
-        )  # fmt: skip
+        )
         self.queues.add(consumer)
         return consumer
 
@@ -354,7 +404,7 @@ class Runtime(ActorSystem):
             raise CallerError(f"expected a queue of this runtime; got {given}")
         return given
 
-    # -- wiring ----------------------------------------------------------------------------------------------------
+    # -- wiring --------------------------------------------------------------------------------------------
 
     def _make_type(self, actor_type: type[Actor], number: int) -> ActorType:
         if issubclass(actor_type, Workflow):

@@ -22,7 +22,9 @@ class View(Protocol):
 
     def read(self, key: bytes) -> bytes | None: ...
 
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]: ...
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None
+    ) -> list[tuple[bytes, bytes]]: ...
 
 
 class Reader:

@@ -81,13 +81,16 @@ class LmdbCommitLog:
             staged()
             return self._judge(error, "beginning a commit")
         try:
-            # One call for all puts: 0.6 us each in place of 1.0 us (a call for each lets go of the interpreter for each).
+            # One call for all puts: 0.6 us each in place of 1.0 us (a call for each lets go of the
+            # interpreter for each).
             with txn.cursor() as cursor:
-                cursor.putmulti([
-                    (key, crc32(value, crc32(key)).to_bytes(4, "big") + value)  # what seal_value makes
-                    for key, value in writes.items()
-                    if value is not None
-                ])
+                cursor.putmulti(
+                    [
+                        (key, crc32(value, crc32(key)).to_bytes(4, "big") + value)  # what seal_value makes
+                        for key, value in writes.items()
+                        if value is not None
+                    ]
+                )
             for key, value in writes.items():
                 if value is None:
                     txn.delete(key)

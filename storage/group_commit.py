@@ -38,7 +38,8 @@ Writes: TypeAlias = dict[bytes, bytes | None]
 # 4 000 puts hold the loop about 5 ms; fewer would split the work of 1000 runs in flight over more flushes.
 MAX_BATCH_PUTS: Final = 4_000
 MAX_BATCH_BYTES: Final = 16 << 20
-# With so many puts gathered and the writer idle a commit leaves at once, not only when the loop comes round: a thousand tasks that
+# With so many puts gathered and the writer idle a commit leaves at once, not only when the loop comes round:
+# a thousand tasks that
 # one commit woke then don't all wait for the next one, and the disk works while the later ones run.
 EAGER_PUTS: Final = 1_000
 MAX_STAGED_BYTES: Final = 256 << 20
@@ -103,7 +104,7 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._write, name="holdfast-writer", daemon=True)
         self._thread.start()
 
-    # -- staging ---------------------------------------------------------------------------------------------
+    # -- staging -------------------------------------------------------------------------------------------
 
     def stage(
         self, writes: Mapping[bytes, bytes | None], *, bounded: bool = True, value_bytes: int | None = None
@@ -179,7 +180,7 @@ class GroupCommit:
             return in_flight.writes[key]
         return missing
 
-    # -- waiting ---------------------------------------------------------------------------------------------
+    # -- waiting -------------------------------------------------------------------------------------------
 
     async def wait_durable(self, number: int) -> None:
         """Return once commit `number` is durable; raises `StorageFailed` if it failed."""
@@ -188,7 +189,10 @@ class GroupCommit:
             await waiter
 
     def waiter(self, number: int) -> asyncio.Future[None] | None:
-        """What to await for commit `number`, for this caller alone; None when it is durable.  Raises if it failed."""
+        """What to await for commit `number`, for this caller alone; None when it is durable.
+
+        Raises if it failed.
+        """
         if number <= self.durable and not self._failed:
             return None
         batch = self._pending(number)
@@ -240,7 +244,7 @@ class GroupCommit:
                 return batch
         return None
 
-    # -- the loop's side of a commit -------------------------------------------------------------------------
+    # -- the loop's side of a commit -----------------------------------------------------------------------
 
     def _pump(self) -> None:
         self._pump_scheduled = False
@@ -347,7 +351,7 @@ class GroupCommit:
             for batch in lost:
                 self._settle(batch, error)
 
-    # -- the writer thread -----------------------------------------------------------------------------------
+    # -- the writer thread ---------------------------------------------------------------------------------
 
     def _write(self) -> None:
         while (batch := self._inbox.get()) is not None:

@@ -96,12 +96,14 @@ def decode_key(encoded: bytes) -> Key:
 def encode_index_values(values: tuple[IndexValue, ...]) -> bytes:
     """Encode the indexed values of one entry, in order and without an end, so that a prefix of them selects a
     range."""
-    return b"".join([
-        b"\x03" + value.encode() + b"\x00"  # the most frequent kind, as _part makes it
-        if isinstance(value, str) and value.isascii() and "\0" not in value
-        else _index_part(value)
-        for value in values
-    ])
+    return b"".join(
+        [
+            b"\x03" + value.encode() + b"\x00"  # the most frequent kind, as _part makes it
+            if isinstance(value, str) and value.isascii() and "\0" not in value
+            else _index_part(value)
+            for value in values
+        ]
+    )
 
 
 def next_prefix(prefix: bytes) -> bytes | None:

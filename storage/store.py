@@ -24,7 +24,15 @@ import msgspec
 from . import layout
 from .commit_log import CommitLog, LmdbCommitLog, Space, read_sequence
 from .environment import Environment
-from .errors import ForkedProcess, InvalidValue, StorageClosed, StorageError, StorageFailed, StorageFull, fresh
+from .errors import (
+    ForkedProcess,
+    InvalidValue,
+    StorageClosed,
+    StorageError,
+    StorageFailed,
+    StorageFull,
+    fresh,
+)
 from .group_commit import (
     MAX_BATCH_BYTES,
     MAX_BATCH_PUTS,
@@ -99,7 +107,7 @@ class Store:
         )
         self.wait_durable = self.group_commit.wait_durable
 
-    # -- reading ---------------------------------------------------------------------------------------------
+    # -- reading -------------------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key` with everything staged so far, or None; `Damaged` on a wrong checksum."""
@@ -181,7 +189,10 @@ class Store:
 
     @contextlib.contextmanager
     def durable_view(self) -> Iterator[DurableView]:
-        """Several reads of one and the same durable commit.  Nothing may be awaited inside: an old reader makes the file grow."""
+        """Several reads of one and the same durable commit.
+
+        Nothing may be awaited inside: an old reader makes the file grow.
+        """
         self.environment.check_usable()
         try:
             with self._begin(buffers=True) as txn:
@@ -195,13 +206,13 @@ class Store:
         """`scan` over every key that starts with `prefix`."""
         return self.scan(prefix, next_prefix(prefix), reverse=reverse, limit=limit, extra=extra)
 
-    # -- writing ---------------------------------------------------------------------------------------------
+    # -- writing -------------------------------------------------------------------------------------------
 
     def stage(self, writes: Mapping[bytes, bytes | None], *, reserve: bool = False) -> int:
         """Add a write set to the next commit; returns the commit's number.
 
-        `reserve` is for completions of what was begun: they may use the room that is kept back.
-        Raises `StorageFull`, `Overloaded`, or the lasting reason once the store can't be used.
+        `reserve` is for completions of what was begun: they may use the room that is kept back. Raises
+        `StorageFull`, `Overloaded`, or the lasting reason once the store can't be used.
         """
         if self.environment.refusal is not None:
             raise fresh(self.environment.refusal)
@@ -209,7 +220,8 @@ class Store:
             size = sum(map(len, filter(None, writes.values())))
             if size > self.group_commit.max_staged_bytes:
                 raise InvalidValue(
-                    f"one turn wrote {size} bytes, more than max_staged_bytes={self.group_commit.max_staged_bytes} can ever take; "
+                    f"one turn wrote {size} bytes, more than "
+                    f"max_staged_bytes={self.group_commit.max_staged_bytes} can ever take; "
                     f"write it in several turns"
                 )
             if size and not self._has_room(size):
@@ -250,7 +262,7 @@ class Store:
         self.group_commit.abandon(reason)
         self.environment.close()
 
-    # -- within ----------------------------------------------------------------------------------------------
+    # -- within --------------------------------------------------------------------------------------------
 
     def _seal(self, batch: Batch) -> None:
         batch.writes[layout.META_COMMIT] = _encode(
@@ -266,7 +278,10 @@ class Store:
         if space.free_bytes < self.min_free_bytes:
             return False
         quota = self.quota_bytes
-        return quota is None or space.used_bytes + self.group_commit.staged_bytes + more_bytes <= quota * _QUOTA_SHARE
+        return (
+            quota is None
+            or space.used_bytes + self.group_commit.staged_bytes + more_bytes <= quota * _QUOTA_SHARE
+        )
 
     def _refuse_growth(self, more_bytes: int) -> None:
         # Nothing may commit while growth is refused, so look again by ourselves, but not on every refusal.
@@ -279,7 +294,8 @@ class Store:
         if quota is not None and space.used_bytes + staged + more_bytes > quota * _QUOTA_SHARE:
             raise StorageFull(
                 f"{self.environment.path} uses {space.used_bytes} bytes (and {staged} staged) of its "
-                f"quota_bytes={quota}, of which a tenth is kept for deletes and completions, so {more_bytes} more "
+                f"quota_bytes={quota}, of which a tenth is kept for deletes and completions, so "
+                f"{more_bytes} more "
                 f"don't fit; delete something or raise the quota"
             )
         raise StorageFull(
@@ -301,7 +317,9 @@ class DurableView:
         stored = self._txn.get(key)
         return None if stored is None else open_value(key, stored)
 
-    def scan(self, start: bytes, end: bytes | None, reverse: bool, limit: int | None) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool, limit: int | None
+    ) -> list[tuple[bytes, bytes]]:
         """Pairs with start <= key < end."""
         with self._txn.cursor() as cursor:
             rows = itertools.islice(_walk(cursor, start, end, reverse), limit)

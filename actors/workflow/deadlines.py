@@ -1,7 +1,8 @@
-"""Deadlines of attempts: most attempts end long before, so a long deadline must cost next to nothing to set and to take back.
+"""Deadlines of attempts: most attempts end long before, so a long deadline must cost next to nothing to set
+and to take back.
 
-A short one is a timer of the clock.  The long ones are kept in a table that is looked through once a second while anything is in it, so
-they are up to a second late.
+A short one is a timer of the clock.  The long ones are kept in a table that is looked through once a second
+while anything is in it, so they are up to a second late.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""The workflow engine: starts runs, gives them places, takes them up again, and records what became of their steps.
+"""The workflow engine: starts runs, gives them places, takes them up again, and records what became of their
+steps.
 
-It stands on the runtime: a run is an actor keyed by its id, its head a declared field, its journal rows under its number, its
-waking an alarm.  Every change of a run is one commit of that actor.
+It stands on the runtime: a run is an actor keyed by its id, its head a declared field, its journal rows under
+its number, its waking an alarm.  Every change of a run is one commit of that actor.
 
 Promises
-  * A run that was acknowledged is found again after any crash: running ones by their status, sleeping ones by their alarm,
+  * A run that was acknowledged is found again after any crash: running ones by their status, sleeping ones by
+    their alarm,
     queued ones when a place is free.
   * P8: a run at rest for long leaves memory; a queued one never was there.
 """
@@ -93,7 +95,7 @@ class Engine:
         self._stopped = False
         self._live: set[LiveRun] = set()
 
-    # -- opening and closing ---------------------------------------------------------------------------------------
+    # -- opening and closing -------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Begin nothing more; what is in progress is dropped and goes on when the folder is opened again."""
@@ -109,7 +111,7 @@ class Engine:
             NotRunning("the runtime was closed before the run ended; it goes on when the folder is opened")
         )
 
-    # -- starting --------------------------------------------------------------------------------------------------
+    # -- starting ------------------------------------------------------------------------------------------
 
     async def wait_started(self, kind: WorkflowType, key_bytes: bytes) -> None:
         """Return when no turn is about to start the run with this key."""
@@ -130,14 +132,16 @@ class Engine:
     ) -> tuple[Ref, int, bool]:
         """Start a run, in a commit of its own (with `extra` writes) or in that of a turn.
 
-        Returns the run's ref, the commit to wait for, and whether it was started (False: joined).  Raises `RunExists`.
+        Returns the run's ref, the commit to wait for, and whether it was started (False: joined).  Raises
+        `RunExists`.
         """
         ref = self.system.make_ref(kind, key, key_bytes)
         if ref.directory_key in self.starting and (
             writes_of is None or ref.directory_key not in writes_of.root.writes
         ):
             raise RunExists(
-                f"run {ref} is being started by a turn that hasn't ended; use another id, or start it again later"
+                f"run {ref} is being started by a turn that hasn't ended; use another id, or start it "
+                f"again later"
             )
         activation = ref.activation
         if activation is None:
@@ -149,7 +153,8 @@ class Engine:
                 return ref, activation.dep, False
             if options.on_conflict != "replace" or writes_of is not None:
                 raise RunExists(
-                    f"run {ref} exists (on_conflict={options.on_conflict!r}); use another id, or on_conflict='join' or 'replace'"
+                    f"run {ref} exists (on_conflict={options.on_conflict!r}); use another id, or "
+                    f"on_conflict='join' or 'replace'"
                 )
             replaced = self._erase(activation)
         now_ms = self.system.clock.now_ms()
@@ -319,10 +324,11 @@ class Engine:
         rows = self.system.store.scan_prefix(journal_prefix(activation.prefix(b"")))
         return Fold(decode_records(rows, str(activation.ref)), str(activation.ref))
 
-    # -- what becomes of steps -------------------------------------------------------------------------------------
+    # -- what becomes of steps -----------------------------------------------------------------------------
 
     def record_outcome(self, run: LiveRun, outcome: Outcome, writes: Writes) -> None:
-        """Record the outcome of a step and deliver it; if run() ends by that, the end is in the same commit."""
+        """Record the outcome of a step and deliver it; if run() ends by that, the end is in the same "
+        "commit."""
         try:
             if run.can_deliver:
                 run.add_record(outcome, writes)
@@ -383,7 +389,9 @@ class Engine:
                 self.system.directory.drop(run.activation)
 
     def alarm_fired(self, workflow: Workflow) -> None:
-        """A run's alarm is due (called in its turn): it counts as running from that commit on, then it goes on."""
+        """A run's alarm is due (called in its turn): it counts as running from that commit on, then it goes
+        on.
+        """
         activation = workflow._activation
         head = workflow.head
         if head.status in ENDED:
@@ -418,7 +426,7 @@ class Engine:
             self.places.take(run.type)
         run.wake()
 
-    # -- ends ------------------------------------------------------------------------------------------------------
+    # -- ends ----------------------------------------------------------------------------------------------
 
     def ended(
         self,
@@ -428,7 +436,9 @@ class Engine:
         raised: BaseException | None,
         writes: Writes,
     ) -> None:
-        """run() returned or raised: the last record, the head and the index, and what `writes` holds already, in one commit."""
+        """run() returned or raised: the last record, the head and the index, and what `writes` holds already,
+        in one commit.
+        """
         activation = run.activation
         error = record.error if isinstance(record, Failed) else None
         try:
@@ -444,8 +454,10 @@ class Engine:
         started_ms = cast("Workflow", activation.instance).head.created_ms
         if error is not None or _log.isEnabledFor(logging.INFO):
             fields = {
-                "run_id": str(activation.ref), "correlation_id": run.correlation_id, "duration_ms": record.at_ms - started_ms,
-            }  # fmt: skip
+                "run_id": str(activation.ref),
+                "correlation_id": run.correlation_id,
+                "duration_ms": record.at_ms - started_ms,
+            }
             if error is not None:
                 _log.error(
                     "run %s failed and is kept as a dead letter: %s",
@@ -538,7 +550,7 @@ class Engine:
             _log.error("run %s can't go on yet: %s", ref, error)
             self._again_later([ref])
 
-    # -- from outside ----------------------------------------------------------------------------------------------
+    # -- from outside --------------------------------------------------------------------------------------
 
     def result_waiter(self, ref: Ref) -> asyncio.Future[bytes] | None:
         """A future of the stored result of a run that goes on; None when it has ended or is stuck."""
@@ -549,7 +561,9 @@ class Engine:
         return None if status in _SETTLED else self.results.waiter(ref)
 
     async def stored_result(self, ref: Ref) -> bytes:
-        """The stored result of a run that has ended; raises `RunFailed` when it failed, was terminated or is stuck."""
+        """The stored result of a run that has ended; raises `RunFailed` when it failed, was terminated or is
+        stuck.
+        """
         activation = ref.activation or self.system.directory.activate(ref)
         head = cast("Workflow", activation.instance).head
         await self.system.store.wait_durable(activation.dep)
@@ -616,8 +630,11 @@ class Engine:
     def log_fields(self, run: LiveRun, op: Op) -> Mapping[str, object]:
         """Fields for a log line of a step."""
         return {
-            "run_id": str(run.activation.ref), "correlation_id": run.correlation_id, "step": op.name, "attempt": op.attempts,
-        }  # fmt: skip
+            "run_id": str(run.activation.ref),
+            "correlation_id": run.correlation_id,
+            "step": op.name,
+            "attempt": op.attempts,
+        }
 
 
 async def _wait_all(tasks: list[asyncio.Future[Any]]) -> None:

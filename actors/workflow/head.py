@@ -22,8 +22,17 @@ RunStatus: TypeAlias = Literal[
 ]
 
 ALL_STATUSES: Final[tuple[RunStatus, ...]] = (
-    "queued", "running", "waiting", "retrying", "paused", "stuck", "complete", "failed", "cancelled", "terminated",
-)  # fmt: skip
+    "queued",
+    "running",
+    "waiting",
+    "retrying",
+    "paused",
+    "stuck",
+    "complete",
+    "failed",
+    "cancelled",
+    "terminated",
+)
 
 # queued -> running -> complete | failed
 #           running -> waiting | retrying -> running (an alarm) or queued (no free place)

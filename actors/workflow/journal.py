@@ -1,7 +1,8 @@
 """The journal: a run's records, append only; the run's state is the fold of them.
 
-One put for each record, under the run's number and the record's position.  A record of an outcome bears the name of what was asked
-for and the how-manyth use of that name; replay delivers the outcomes in the order of positions.
+One put for each record, under the run's number and the record's position.  A record of an outcome bears the
+name of what was asked for and the how-manyth use of that name; replay delivers the outcomes in the order of
+positions.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Fold:
         # Attempts so far and the time of the next one, by name and use.
         self.attempts: dict[tuple[str, int], tuple[int, int]] = {}
         self.ended: Finished | Failed | Terminated | None = None
-        # Outcomes before this position may belong to code that a redrive took back (clean-up after the failure).
+        # Outcomes before this position may belong to code that a redrive took back (clean-up after the
+        # failure).
         self.waived_until = -1
         self.next_position = records[-1][0] + 1
         for position, record in records[1:]:

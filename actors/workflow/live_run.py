@@ -1,10 +1,12 @@
 """One run in memory: its loop, what it asked for, and the delivery of outcomes, live and on replay.
 
-    run() asks  ->  pending op  ->  (gate)  ->  body or call  ->  record, staged  ->  delivered to run()  ->  at rest
+    run() asks  ->  pending op  ->  (gate)  ->  body or call  ->  record, staged  ->  delivered to run()  ->
+    at rest
                                                                  ^ on replay the records come from here
 
 Promises
-  * Outcomes are delivered in the order of the journal, one at a time, each after the code woken by the one before has come to rest.
+  * Outcomes are delivered in the order of the journal, one at a time, each after the code woken by the one
+    before has come to rest.
     Live and replay take the same way.
   * P3: a step's body starts when everything recorded before is durable.
   * P5: what is recorded is never asked for again.
@@ -55,7 +57,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("holdfast.workflow")
 MAX_STEP_NAME_CHARACTERS = 256
-# Coroutines of runs that left memory and refuse to be closed: kept, so that the collector doesn't run them on.
+# Coroutines of runs that left memory and refuse to be closed: kept, so that the collector doesn't run them
+# on.
 UNCLOSED: list[Coroutine[Any, Any, object]] = []
 
 
@@ -63,10 +66,33 @@ class LiveRun:
     """The working part of a run; dropped and made anew from the journal at will."""
 
     __slots__ = (
-        "_alarm_ms", "_delivering", "_inbox", "_journal", "_main", "_random", "_started_ms", "_timer", "_unstarted", "_uses", "_waived", "activation",
-        "cancelled", "correlation_id", "dropped", "engine", "first_input", "fold", "has_slot", "loop", "next_position", "pending",
-        "replies", "replaying", "type", "working",
-    )  # fmt: skip
+        "_alarm_ms",
+        "_delivering",
+        "_inbox",
+        "_journal",
+        "_main",
+        "_random",
+        "_started_ms",
+        "_timer",
+        "_unstarted",
+        "_uses",
+        "_waived",
+        "activation",
+        "cancelled",
+        "correlation_id",
+        "dropped",
+        "engine",
+        "first_input",
+        "fold",
+        "has_slot",
+        "loop",
+        "next_position",
+        "pending",
+        "replies",
+        "replaying",
+        "type",
+        "working",
+    )
 
     def __init__(self, engine: Engine, activation: Activation, fold: Fold) -> None:
         self.engine = engine
@@ -78,7 +104,8 @@ class LiveRun:
         self._random: random.Random | None = None
         self._started_ms = fold.started.at_ms
         self.next_position = fold.next_position
-        # What run() asked for and hasn't got, by name and use; ops that run() gave up are remembered as cancelled.
+        # What run() asked for and hasn't got, by name and use; ops that run() gave up are remembered as
+        # cancelled.
         self.pending: dict[tuple[str, int], Op] = {}
         self.cancelled: set[tuple[str, int]] | None = None
         # Attempts and calls in progress outside.
@@ -107,10 +134,10 @@ class LiveRun:
         chance = self._random
         if chance is None:
             seed = f"{self.activation.ref}@{self._started_ms}"
-            chance = self._random = random.Random(seed)  # noqa: S311  # replayable, not secret
+            chance = self._random = random.Random(seed)  # replayable, not secret
         return chance
 
-    # -- what run() asks for ---------------------------------------------------------------------------------------
+    # -- what run() asks for -------------------------------------------------------------------------------
 
     def request_step(
         self,
@@ -134,7 +161,8 @@ class LiveRun:
             or not name.isprintable()
         ):
             raise InvalidKey(
-                f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} printable characters; got {name!r}"
+                f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} "
+                f"printable characters; got {name!r}"
             )
         if thread and plan.is_async:
             raise CallerError(f"{self.activation.ref}: step {name} is async, so it can't run in a thread")
@@ -158,7 +186,8 @@ class LiveRun:
             return self._never()
         if ref.system is not self.engine.system:
             raise CallerError(
-                f"{self.activation.ref}: {ref} lives in another runtime, whose commits are not this run's; call it in a step"
+                f"{self.activation.ref}: {ref} lives in another runtime, whose commits are not this "
+                f"run's; call it in a step"
             )
         name = f"{ref}.{plan.name}"
         args, kwargs = plan.check_arguments(args, kwargs, ref)
@@ -190,7 +219,7 @@ class LiveRun:
         future.op = None
         return future
 
-    # -- replay ----------------------------------------------------------------------------------------------------
+    # -- replay --------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Start run() and deliver what is recorded; afterwards the run is live."""
@@ -250,10 +279,13 @@ class LiveRun:
             )
         )
 
-    # -- delivery --------------------------------------------------------------------------------------------------
+    # -- delivery ------------------------------------------------------------------------------------------
 
     def arrived(self, outcome: Outcome) -> None:
-        """An outcome was recorded (in journal order); deliver it now.  Call it from a callback of the outer loop."""
+        """An outcome was recorded (in journal order); deliver it now.
+
+        Call it from a callback of the outer loop.
+        """
         self._inbox.append(outcome)
         self.deliver_all()
 
@@ -281,9 +313,11 @@ class LiveRun:
         return not (self._delivering or self._inbox or self.dropped)
 
     def deliver_one(self, outcome: Outcome, writes: Writes) -> None:
-        """Deliver an outcome whose record is in `writes`, then stage these, with the end of the run if run() ended.
+        """Deliver an outcome whose record is in `writes`, then stage these, with the end of the run if run()
+        ended.
 
-        Nobody outside can see the delivery before the writes are staged, so this is recording first, in one commit less.
+        Nobody outside can see the delivery before the writes are staged, so this is recording first, in one
+        commit less.
         """
         self._delivering = True
         try:
@@ -299,7 +333,9 @@ class LiveRun:
             self._after_delivery()
 
     def _deliver(self, outcome: Outcome) -> bool:
-        """Hand an outcome to the code that waits for it and run that to rest; False when nobody ever asked for it."""
+        """Hand an outcome to the code that waits for it and run that to rest; False when nobody ever asked
+        for it.
+        """
         loop = self.loop
         if outcome.at_ms > loop.now_ms:
             loop.now_ms = outcome.at_ms
@@ -359,7 +395,7 @@ class LiveRun:
                     {row: reply for row, (reply, _) in op.replies.items()}
                 )  # deleted with the run's end
 
-    # -- recording -------------------------------------------------------------------------------------------------
+    # -- recording -----------------------------------------------------------------------------------------
 
     def record(self, record: Record, writes: Writes | None = None) -> int:
         """Stage a record (with other writes of the same turn); returns the commit's number."""
@@ -385,10 +421,13 @@ class LiveRun:
         workflow.head = RunHead(status, head.created_ms, at_ms, error, head.correlation_id)
         self.activation.stage_fields(writes)
 
-    # -- rest ------------------------------------------------------------------------------------------------------
+    # -- rest ----------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Nothing is ready.  With work in progress the clock wakes the timers; at rest an alarm on disk does."""
+        """Nothing is ready.
+
+        With work in progress the clock wakes the timers; at rest an alarm on disk does.
+        """
         timers = self.loop.timers
         if self._timer is not None:
             self._timer.cancel()
@@ -452,7 +491,7 @@ class LiveRun:
                     return  # a plain body ran at once, and run() ended with it
         self._settle()
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------
 
     def _end(self, main: asyncio.Task[object], writes: Writes) -> None:
         at_ms = self.now_ms()
@@ -506,9 +545,11 @@ class LiveRun:
         self.activation.instance.__dict__.pop("_live", None)
 
     def _close_tasks(self) -> None:
-        """Close what run() waits in, here and not whenever the collector comes: `finally` blocks run now, without any effect.
+        """Close what run() waits in, here and not whenever the collector comes: `finally` blocks run now,
+        without any effect.
 
-        A dead process would not run them at all.  Steps and calls that they begin never end, and what they raise is nobody's.
+        A dead process would not run them at all.  Steps and calls that they begin never end, and what they
+        raise is nobody's.
         """
         tasks = [task for task in {self._main, *self.loop.tasks} if task is not None and not task.done()]
         self.loop.tasks.clear()

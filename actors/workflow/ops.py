@@ -339,7 +339,9 @@ def _raise(error: BaseException) -> None:
 
 
 class CallOp(Op):
-    """An actor call of run() itself: its reply is recorded in the very commit of its effect, so it happens exactly once."""
+    """An actor call of run() itself: its reply is recorded in the very commit of its effect, so it happens
+    exactly once.
+    """
 
     __slots__ = ("args", "committed", "kwargs", "plan", "ref", "reply", "rests_on")
 
@@ -377,7 +379,8 @@ class CallOp(Op):
             self.ref, self.plan, self.args, self.kwargs, None, None if self.plan.shared else self._attach
         )
         if self.plan.shared and error is None:
-            # Commits are ordered, so the record that is staged next can't be durable before what the reply rests on.
+            # Commits are ordered, so the record that is staged next can't be durable before what the reply
+            # rests on.
             self.reply, self.rests_on = reply, dep
         return error
 
@@ -465,10 +468,12 @@ class RunScope:
 
 
 class StepScope:
-    """The caller in a step's body: an actor call takes effect exactly once, also over the step's retries (P6).
+    """The caller in a step's body: an actor call takes effect exactly once, also over the step's retries
+    (P6).
 
-    A call's id is the run, the step and the how-manyth call of that method with those arguments.  The callee's commit keeps the reply
-    under that id; a later attempt that makes the same call gets the reply; the commit of the step's outcome deletes it.
+    A call's id is the run, the step and the how-manyth call of that method with those arguments.  The
+    callee's commit keeps the reply under that id; a later attempt that makes the same call gets the reply;
+    the commit of the step's outcome deletes it.
     """
 
     __slots__ = ("_uses", "op", "over")
@@ -535,7 +540,8 @@ class StepScope:
         return self._row(b"start " + what)
 
     def known(self, row: bytes) -> tuple[bytes, int] | None:
-        """What an attempt before got under a row, and the commit it rests on; None when that didn't happen."""
+        """What an attempt before got under a row, and the commit it rests on; None when that didn't "
+        "happen."""
         op = self.op
         replies = op.replies
         if replies is None:
@@ -555,7 +561,9 @@ class StepScope:
 async def _call_elsewhere(
     ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
 ) -> object:
-    """A call to an actor of another runtime: its commits can't keep this run's rows, so it is made at least once."""
+    """A call to an actor of another runtime: its commits can't keep this run's rows, so it is made at least
+    once.
+    """
     args, kwargs = plan.check_arguments(args, kwargs, ref)
     dep, reply, error = await run_turn(ref, plan, args, kwargs, None, None)
     try:

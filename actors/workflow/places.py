@@ -1,7 +1,7 @@
 """Places: how many runs work at the same time, and which of those that wait on disk is next.
 
-A run that works holds a place.  One that sleeps, waits or ended gives it back.  Runs beyond the limits wait on disk as `queued`, the
-oldest first; when a folder is opened, those that were running come before them.
+A run that works holds a place.  One that sleeps, waits or ended gives it back.  Runs beyond the limits wait
+on disk as `queued`, the oldest first; when a folder is opened, those that were running come before them.
 
 Promise P8: a waiting run costs no memory.  All that is known here is whether a type may have some.
 """
@@ -102,7 +102,8 @@ class Places:
             self._system.loop.call_soon(self._fill)
 
     def _fill(self) -> None:
-        """Give free places to runs on disk: first those that were running, then the queued, the oldest first."""
+        """Give free places to runs on disk: first those that were running, then the queued, the "
+        "oldest first."""
         self._fill_scheduled = False
         if self._stopped:
             return

@@ -1,10 +1,12 @@
 """The event loop that `run()` lives in: no I/O, no clock of its own, only what the journal delivers.
 
-It runs whatever is ready until nothing is: then the run is at rest, exactly.  Its time stands still between deliveries and moves to
-the time of each record, so `time()`, `asyncio.sleep`, `asyncio.timeout` and everything built on them are the same on replay.
-A timer is a durable sleep.  What would reach outside raises at once.
+It runs whatever is ready until nothing is: then the run is at rest, exactly.  Its time stands still between
+deliveries and moves to the time of each record, so `time()`, `asyncio.sleep`, `asyncio.timeout` and
+everything built on them are the same on replay. A timer is a durable sleep.  What would reach outside raises
+at once.
 
-It is driven from callbacks of the outer loop, never from inside a task of it (newer Pythons don't nest running tasks).
+It is driven from callbacks of the outer loop, never from inside a task of it (newer Pythons don't nest
+running tasks).
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
-        # Timers that are set, by number; set, fired and cancelled ones are all that ever had a number up to `timer_count`.
+        # Timers that are set, by number; set, fired and cancelled ones are all that ever had a number up to
+        # `timer_count`.
         self.timers: dict[int, ReplayTimer] = {}
         self.timer_count = 0
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -92,7 +95,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.mistake: BaseException | None = None
         self._ready: list[ReplayHandle] = []
 
-    # -- driven by the engine --------------------------------------------------------------------------------------
+    # -- driven by the engine ------------------------------------------------------------------------------
 
     def run_until_rest(self) -> None:
         """Run everything that is ready, and what becomes ready by that."""
@@ -102,12 +105,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         count = 0
         try:
             while self._ready:
-                # A list taken whole is in the same order as a deque, and a deque takes 600 bytes for each run.
+                # A list taken whole is in the same order as a deque, and a deque takes 600 bytes for each
+                # run.
                 ready, self._ready = self._ready, []
                 count += len(ready)
                 if count > MAX_CALLBACKS:
                     raise ForeignAwait(
-                        f"run() went round {MAX_CALLBACKS} times without waiting for a step, a sleep or a call"
+                        f"run() went round {MAX_CALLBACKS} times without waiting for a step, a sleep "
+                        f"or a call"
                     )
                 for handle in ready:
                     callback = handle.callback
@@ -128,7 +133,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def _generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Nobody will go on with an async generator: close it in this loop, and not in the outer one.
 
-        Not when the run is leaving memory, nor when the collector found it who knows when: neither is there on replay.
+        Not when the run is leaving memory, nor when the collector found it who knows when: neither is there
+        on replay.
         """
         if _get_running_loop() is self and not self.closed:
             self.create_task(generator.aclose())
@@ -156,7 +162,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         finally:
             _set_running_loop(outer)
 
-    # -- what asyncio asks of a loop -------------------------------------------------------------------------------
+    # -- what asyncio asks of a loop -----------------------------------------------------------------------
 
     def time(self) -> float:
         """Seconds since 1970 as of the last delivery."""

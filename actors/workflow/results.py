@@ -1,6 +1,7 @@
 """Results: who waits for the end of a run.
 
-Waiters are futures by the run's place in the directory, so a run that leaves memory keeps those who wait for it.
+Waiters are futures by the run's place in the directory, so a run that leaves memory keeps those who wait for
+it.
 """
 
 from __future__ import annotations

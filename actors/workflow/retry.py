@@ -16,8 +16,9 @@ _BACKOFFS: Final = ("constant", "linear", "exponential")
 class Retry:
     """So many retries after the first attempt: `Retry(3, "1s")` is at most four attempts.
 
-    With a = attempts made and d = delay, the wait is d (constant), d x a (linear) or d x 2^(a-1) (exponential), at most `cap`, and
-    up to `jitter` of itself longer, by chance.  The rule of waits is the one of Cloudflare Workflows; cap and jitter are ours.
+    With a = attempts made and d = delay, the wait is d (constant), d x a (linear) or d x 2^(a-1)
+    (exponential), at most `cap`, and up to `jitter` of itself longer, by chance.  The rule of waits is the
+    one of Cloudflare Workflows; cap and jitter are ours.
     """
 
     __slots__ = ("backoff", "cap_seconds", "delay_seconds", "jitter", "limit")
@@ -31,7 +32,9 @@ class Retry:
         cap: Duration = "1h",
         jitter: float = 0.25,
     ) -> None:
-        """Raises `CallerError` for a limit outside 0 to 10 000, an unknown back-off or a jitter outside 0 to 1."""
+        """Raises `CallerError` for a limit outside 0 to 10 000, an unknown back-off or a jitter outside 0 to
+        1.
+        """
         if type(limit) is not int or not 0 <= limit <= MAX_LIMIT:
             raise CallerError(f"Retry(limit) must be a whole number from 0 to {MAX_LIMIT}; got {limit!r}")
         if backoff not in _BACKOFFS:

@@ -25,7 +25,8 @@ def check_run_id(given: object) -> GivenKey:
         text = str(part) if isinstance(part, (str, int, uuid.UUID)) and not isinstance(part, bool) else ""
         if not text or not text.isprintable() or " " in text:
             raise InvalidRunId(
-                f"a run id must be a text of printable characters without blanks, or a tuple of such texts and whole numbers; "
+                f"a run id must be a text of printable characters without blanks, or a tuple of such "
+                f"texts and whole numbers; "
                 f"got {given!r}"
             )
     if not parts or sum(len(str(part)) + 1 for part in parts) - 1 > MAX_ID_CHARACTERS:

@@ -1,4 +1,6 @@
-"""The index of runs: workflow, status and time of creation, in the declared-field index of each workflow type."""
+"""The index of runs: workflow, status and time of creation, in the declared-field index of each workflow
+type.
+"""
 
 from __future__ import annotations
 

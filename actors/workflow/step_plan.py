@@ -1,7 +1,8 @@
 """How a step's function is called: sync or async, what it takes and returns.  Made once for each function.
 
-Arguments are copied by the codec according to the annotations, since a body that changed an object of `run()` would change it live
-and not on replay.  A live result goes through the codec too, so it is what replay returns.
+Arguments are copied by the codec according to the annotations, since a body that changed an object of `run()`
+would change it live and not on replay.  A live result goes through the codec too, so it is what replay
+returns.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class StepPlan:
         self.function = function
         self.name = getattr(target, "__name__", type(function).__name__)
         self.is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
-            getattr(target, "__call__", None)
+            getattr(type(target), "__call__", None)  # noqa: B004  # whether that is async, not whether it is there
         )
         try:
             hints = get_type_hints(target, include_extras=True)
@@ -57,7 +58,8 @@ class StepPlan:
             self._decode = msgspec.msgpack.Decoder().decode
 
     def copy_arguments(self, args: tuple[object, ...], where: object) -> tuple[object, ...]:
-        """The arguments as the body gets them; raises `InvalidValue` when one doesn't match its annotation."""
+        """The arguments as the body gets them; raises `InvalidValue` when one doesn't match its "
+        "annotation."""
         copiers = self._copiers
         copied: list[object] = []
         for position, value in enumerate(args):
@@ -72,17 +74,21 @@ class StepPlan:
         return tuple(copied)
 
     def encode_result(self, result: object, where: object) -> tuple[bytes, object]:
-        """The stored form of a result, and the result as replay would return it; raises `Fatal` when it can't be stored."""
+        """The stored form of a result, and the result as replay would return it; raises `Fatal` when it can't
+        be stored.
+        """
         try:
             encoded = ENCODER.encode(result)
             if len(encoded) > MAX_RESULT_BYTES:
                 raise Fatal(
-                    f"{where} returned {len(encoded)} bytes; at most {MAX_RESULT_BYTES} are allowed: store them elsewhere"
+                    f"{where} returned {len(encoded)} bytes; at most {MAX_RESULT_BYTES} are allowed: "
+                    f"store them elsewhere"
                 )
             return encoded, result if result.__class__ is self._scalar else self._decode(encoded)
         except BAD_VALUE as error:
             raise Fatal(
-                f"{where} returned a {type(result).__qualname__} that can't be stored as annotated: {reason(error)}"
+                f"{where} returned a {type(result).__qualname__} that can't be stored as annotated: "
+                f"{reason(error)}"
             ) from error
 
     def decode_result(self, encoded: bytes | msgspec.Raw) -> object:

@@ -7,8 +7,9 @@
             await self.runtime.get(Counter, "greetings").increment()
             return text
 
-`run()` is replayed from its beginning whenever the run comes back to memory, so what it does between steps must follow from its input and
-from what steps returned; time, chance and ids come from `now`, `random` and `uuid`.
+`run()` is replayed from its beginning whenever the run comes back to memory, so what it does between steps
+must follow from its input and from what steps returned; time, chance and ids come from `now`, `random` and
+`uuid`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
@@ -63,14 +64,24 @@ class Workflow(Actor):
 
     @overload
     def step(
-        self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: str | None = None, retry: Retry | None = None,
-        timeout: Duration | None = None, thread: bool = False,
-    ) -> Awaitable[T]: ...  # fmt: skip
+        self,
+        function: Callable[[*Ts], Awaitable[T]],
+        *args: *Ts,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        thread: bool = False,
+    ) -> Awaitable[T]: ...
     @overload
     def step(
-        self, function: Callable[[*Ts], T], *args: *Ts, name: str | None = None, retry: Retry | None = None,
-        timeout: Duration | None = None, thread: bool = False,
-    ) -> Awaitable[T]: ...  # fmt: skip
+        self,
+        function: Callable[[*Ts], T],
+        *args: *Ts,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        thread: bool = False,
+    ) -> Awaitable[T]: ...
 
     def step(
         self,
@@ -89,7 +100,8 @@ class Workflow(Actor):
         timeout    for each attempt, in place of the class's `step_timeout`
         thread     run a plain function in a thread
 
-        The result is what the function returned, as its annotation says; awaiting raises `StepError` when all attempts failed.
+        The result is what the function returned, as its annotation says; awaiting raises `StepError` when all
+        attempts failed.
         """
         return self._live.request_step(function, args, name, retry, timeout, thread)
 
@@ -105,7 +117,7 @@ class Workflow(Actor):
 
     def now(self) -> datetime:
         """The time (UTC) of what was last recorded for this run: the same on replay."""
-        return datetime.fromtimestamp(self._live.loop.now_ms / 1000, timezone.utc)
+        return datetime.fromtimestamp(self._live.loop.now_ms / 1000, UTC)
 
     @property
     def random(self) -> random.Random:
@@ -117,7 +129,9 @@ class Workflow(Actor):
         return uuid.UUID(int=self._live.random.getrandbits(128), version=4)
 
     def group(self) -> Group:
-        """Steps side by side: `async with self.group() as g: a = g.step(f, x); b = g.step(h, y)`, then `a.result()`."""
+        """Steps side by side: `async with self.group() as g: a = g.step(f, x); b = g.step(h, y)`, then
+        `a.result()`.
+        """
         return Group(self)
 
     @property
@@ -137,7 +151,10 @@ class Workflow(Actor):
 
 
 class Group:
-    """Steps that run side by side.  At the end of the block all are done; if one failed the others are cancelled."""
+    """Steps that run side by side.
+
+    At the end of the block all are done; if one failed the others are cancelled.
+    """
 
     def __init__(self, workflow: Workflow) -> None:
         self._workflow = workflow
@@ -145,14 +162,24 @@ class Group:
 
     @overload
     def step(
-        self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts, name: str | None = None, retry: Retry | None = None,
-        timeout: Duration | None = None, thread: bool = False,
-    ) -> asyncio.Future[T]: ...  # fmt: skip
+        self,
+        function: Callable[[*Ts], Awaitable[T]],
+        *args: *Ts,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        thread: bool = False,
+    ) -> asyncio.Future[T]: ...
     @overload
     def step(
-        self, function: Callable[[*Ts], T], *args: *Ts, name: str | None = None, retry: Retry | None = None,
-        timeout: Duration | None = None, thread: bool = False,
-    ) -> asyncio.Future[T]: ...  # fmt: skip
+        self,
+        function: Callable[[*Ts], T],
+        *args: *Ts,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        thread: bool = False,
+    ) -> asyncio.Future[T]: ...
 
     def step(
         self,

@@ -42,7 +42,8 @@ class WorkflowType(ActorType):
         own = [name for name in declared_hints(actor_class) if name != "head"]
         if own:
             raise InvalidActor(
-                f"{actor_class.__name__} declares the fields {', '.join(own)}; a workflow's state is its journal: keep values in "
+                f"{actor_class.__name__} declares the fields {', '.join(own)}; a workflow's state is "
+                f"its journal: keep values in "
                 f"local variables of run(), options without annotation"
             )
         run = inspect.getattr_static(actor_class, "run", None)
@@ -115,7 +116,9 @@ class WorkflowType(ActorType):
         return {}
 
     def encode_input(self, value: object) -> tuple[bytes, object]:
-        """The input as it is stored, and as `run()` gets it; raises `InvalidInput` when it doesn't match the annotation of `run()`."""
+        """The input as it is stored, and as `run()` gets it; raises `InvalidInput` when it doesn't match the
+        annotation of `run()`.
+        """
         if value is msgspec.UNSET:
             value = self._default_input
         try:
@@ -147,7 +150,8 @@ class WorkflowType(ActorType):
             self._decode_output(encoded)
         except BAD_VALUE as error:
             raise TypeError(
-                f"{self.name}.run() returned {_shorten(value)}, which doesn't match its annotation: {reason(error)}"
+                f"{self.name}.run() returned {_shorten(value)}, which doesn't match its annotation: "
+                f"{reason(error)}"
             ) from error
         if len(encoded) > MAX_INPUT_BYTES:
             raise TypeError(
