@@ -1,7 +1,8 @@
 """A durable queue: messages on disk, at least once, with retries, dead letters and consumer groups.
 
-The actor holds the messages; who takes them is in queue_consumer.py, what is known of that in memory in
-queue_hub.py.
+The actor holds the messages: sending, steering, groups, dead letters.  What its consumers do in its turns is
+in queue_delivery.py, who they are in queue_consumer.py, what is known of them in memory in queue_hub.py, and
+what lies on disk in queue_records.py.
 
 A message lies under the time it is available and a rising number, so taking is a scan from the front.  Each
 consumer group has a lane of its own: a copy of every message sent since the group was registered, written in
@@ -32,13 +33,27 @@ from ..runtime.actor import Actor
 from ..runtime.alarms import Alarm, after_commit
 from ..runtime.call import invoke
 from ..runtime.chain import Turn
-from ..runtime.codec import BAD_VALUE, decode_plain, encode_unchecked, reason
+from ..runtime.codec import decode_plain, encode_unchecked
 from ..runtime.durations import Duration, SentDuration, to_seconds
 from ..runtime.methods import MethodPlan, shared
 from ..storage import layout
 from ..storage.errors import CallerError, InvalidValue, Overloaded
-from ..storage.keys import decode_key, encode_index_values, encode_prefix, next_prefix
+from ..storage.keys import decode_key, encode_prefix, next_prefix
 from .queue_hub import LaneState, Place, QueueHub
+from .queue_records import (
+    DEAD,
+    LEASED,
+    LEAVING,
+    READY,
+    RECEIVED,
+    Lane,
+    StoredDead,
+    StoredMessage,
+    decode_dead,
+    decode_leaving,
+    key_behind,
+    with_attempts,
+)
 
 if TYPE_CHECKING:
     from ..runtime.ref import Ref
@@ -54,73 +69,13 @@ MAX_BATCH_MESSAGES: Final = 1_000
 MAX_DELAY_SECONDS: Final = 86_400.0
 MAX_GROUPS: Final = 100  # each costs a copy of every message
 
-_READY: Final = "m"  # ("m", lane, available_ms, number) -> StoredMessage
-_LEASED: Final = "l"  # ("l", lane, first number of a batch) -> places of the batch
-_DEAD: Final = "x"  # ("x", lane, number) -> StoredDead
-_LEAVING: Final = "o"  # ("o", number) -> StoredLeaving: a dead letter on its way to another queue
-# ("r", digest of another queue's directory key) -> number of the newest dead letter taken over from it
-_RECEIVED: Final = "r"
-_PLAIN: Final = b"\x00"  # stands before a stored value that has no ttl (actor_storage.py)
-
 _PAGE: Final = 256  # rows read at once where all are wanted: with large bodies still a fraction of a second
-_MOVE_ALARM: Final = "move dead letters"
+MOVE_ALARM: Final = "move dead letters"
 _MOVE_MESSAGES: Final = 50  # in one turn; 50 of the largest are 50 MB
 _MOVE_AGAIN_SECONDS: Final = 30.0  # after the other queue was full
 
 # Seeded from the system's source once; asking it for each message takes as long as storing the message.
 _random: Final = random.Random()
-
-
-class StoredMessage(msgspec.Struct, array_like=True, frozen=True):
-    """A message on disk."""
-
-    id: str
-    body: msgspec.Raw
-    attempts: int
-    sent_ms: int
-
-
-class StoredDead(msgspec.Struct, array_like=True, frozen=True):
-    """A dead letter on disk."""
-
-    message: StoredMessage
-    error: str
-    died_ms: int
-
-
-class StoredLeaving(msgspec.Struct, array_like=True, frozen=True):
-    """A dead letter on its way: the type number and key of the queue it goes to."""
-
-    to: bytes
-    message: StoredMessage
-
-
-class Lane(msgspec.Struct, array_like=True):
-    """The messages of one consumer group, as numbers."""
-
-    number: int
-    # None until a group consumes.
-    group: str | None = None
-    depth: int = 0
-    dead: int = 0
-    acked: int = 0
-    retried: int = 0
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """A message in the hands of a consumer."""
-
-    place: Place
-    message: StoredMessage
-
-
-class Retried(msgspec.Struct, frozen=True):
-    """What a consumer says of a message that is to come again."""
-
-    taken: Taken
-    error: str
-    delay_seconds: float
-    dead: bool
 
 
 class DeadMessage(msgspec.Struct, frozen=True):
@@ -232,14 +187,14 @@ class Queue(Actor):
                 )
         if not messages:
             return
-        encoded = [_PLAIN + encode_unchecked(message) for message in messages]
+        encoded = [layout.PLAIN + encode_unchecked(message) for message in messages]
         first = (available_ms, self.next_number)
         turn = self._activation.current_turn()
         writes = turn.root.writes
         for lane in self.lanes:
-            prefix = self._prefix(_READY, lane.number)
+            prefix = self._prefix(READY, lane.number)
             for number, value in enumerate(encoded, self.next_number):
-                writes[prefix + encode_index_values((available_ms, number)) + b"\x00"] = value
+                writes[key_behind(prefix, (available_ms, number))] = value
             lane.depth += len(encoded)
             self._notice(turn, lane, first, len(encoded), now_ms)
         self.next_number += len(encoded)
@@ -267,7 +222,7 @@ class Queue(Actor):
         lanes = self.lanes if group is None else [self._lane_of(group)]
         sent_at: datetime | None = None
         for lane in lanes:
-            front = self.storage.list((_READY, lane.number), type=StoredMessage, limit=1)
+            front = self.storage.list((READY, lane.number), type=StoredMessage, limit=1)
             for message in front.values():
                 moment = _moment(message.sent_ms)
                 sent_at = moment if sent_at is None else min(sent_at, moment)
@@ -299,7 +254,7 @@ class Queue(Actor):
         purged = 0
         turn = self._activation.current_turn()
         for lane in self.lanes if group is None else [self._lane_of(group)]:
-            for kind in (_READY, _LEASED):
+            for kind in (READY, LEASED):
                 self._delete_all(kind, lane)
             purged += lane.depth
             lane.depth = 0
@@ -314,7 +269,7 @@ class Queue(Actor):
         found: list[DeadMessage] = []
         for lane in self.lanes if group is None else [self._lane_of(group)]:
             if len(found) < limit:
-                rows = self.storage.list((_DEAD, lane.number), type=StoredDead, limit=limit - len(found))
+                rows = self.storage.list((DEAD, lane.number), type=StoredDead, limit=limit - len(found))
                 found.extend(_dead_message(one) for one in rows.values())
         return found
 
@@ -330,11 +285,11 @@ class Queue(Actor):
         total = 0
         for lane in self.lanes if group is None else [self._lane_of(group)]:
             first, count = (now_ms, self.next_number), 0
-            for key, stored in self._rows(self._prefix(_DEAD, lane.number)):
-                message = _decode_dead(memoryview(stored)[1:]).message
+            for key, stored in self._rows(self._prefix(DEAD, lane.number)):
+                message = decode_dead(memoryview(stored)[1:]).message
                 if wanted is None or message.id in wanted:
                     writes[key] = None
-                    self._write_ready(writes, lane, (now_ms, self.next_number), _with_attempts(message, 1))
+                    self._write_ready(writes, lane, (now_ms, self.next_number), with_attempts(message, 1))
                     self.next_number += 1
                     count += 1
             lane.dead -= count
@@ -361,7 +316,7 @@ class Queue(Actor):
         lane = self._lane_of(name)
         if name in (self._hub().groups(self._activation.ref.directory_key) or ()):
             raise CallerError(f"queue {self.key}: group {name!r} is being consumed; stop its consumers first")
-        for kind in (_READY, _LEASED, _DEAD):
+        for kind in (READY, LEASED, DEAD):
             self._delete_all(kind, lane)
         self.lanes.remove(lane)
         if not self.lanes:
@@ -404,14 +359,14 @@ class Queue(Actor):
 
     async def on_alarm(self, alarm: Alarm) -> None:
         """Move dead letters to the queues that they belong into."""
-        if alarm.name != _MOVE_ALARM:
+        if alarm.name != MOVE_ALARM:
             return
         system = self._activation.system
-        prefix = self._prefix(_LEAVING)
+        prefix = self._prefix(LEAVING)
         rows = self._activation.scan(prefix, next_prefix(prefix), False, _MOVE_MESSAGES)
         by_target: dict[bytes, list[tuple[bytes, int, StoredMessage]]] = {}
         for key, stored in rows:
-            leaving = _decode_leaving(memoryview(stored)[1:])
+            leaving = decode_leaving(memoryview(stored)[1:])
             by_target.setdefault(leaving.to, []).append((key, self._number_of(key), leaving.message))
         blocked = False
         for to, found in by_target.items():
@@ -426,7 +381,7 @@ class Queue(Actor):
                 writes[key] = None
             self.leaving -= len(found)
         if self.leaving:
-            self.alarms.set(_MOVE_AGAIN_SECONDS if blocked else 0, _MOVE_ALARM)
+            self.alarms.set(_MOVE_AGAIN_SECONDS if blocked else 0, MOVE_ALARM)
 
     async def _hand_over(self, ref: Ref, messages: list[tuple[int, StoredMessage]]) -> None:
         source = self._activation.ref.directory_key
@@ -438,170 +393,13 @@ class Queue(Actor):
 
     def _receive(self, source: bytes, messages: list[tuple[int, StoredMessage]]) -> None:
         """Take over dead letters of another queue, but none twice: its numbers rise."""
-        mark_key = (_RECEIVED, blake2b(source, digest_size=16).digest())
+        mark_key = (RECEIVED, blake2b(source, digest_size=16).digest())
         mark = self.storage.get(mark_key, int) or 0
-        fresh = [_with_attempts(message, 1) for number, message in messages if number > mark]
+        fresh = [with_attempts(message, 1) for number, message in messages if number > mark]
         if fresh:
             now_ms = self._activation.system.clock.now_ms()
             self._add(fresh, now_ms, now_ms)
             self.storage.put(mark_key, messages[-1][0])
-
-    # -- what consumers do (queue_consumer.py) ---------------------------------------------------------------
-
-    def _lane_for(self, group: str) -> tuple[Lane, LaneState]:
-        """The lane of a consumer; called in a turn of this queue."""
-        lane = self._register(group)
-        return lane, self._hub().lane(self._activation.ref.directory_key, lane.number)
-
-    def _ready(self, lane: Lane, state: LaneState, limit: int) -> tuple[list[Taken], int | None]:
-        """The next messages that are available and in nobody's hands, and when the one behind them is.
-
-        That time is None when nothing lies behind them or they are as many as asked for.
-        """
-        prefix = self._prefix(_READY, lane.number)
-        start = prefix
-        if state.cursor is not None:
-            start = prefix + encode_index_values(state.cursor) + b"\x01"  # behind the 0x00 that ends the key
-        end = next_prefix(prefix)
-        now_ms = self._activation.system.clock.now_ms()
-        found: list[Taken] = []
-        while True:
-            wanted = limit - len(found)
-            rows = self._activation.scan(start, end, False, wanted)
-            for key, stored in rows:
-                place = self._place_of(key)
-                if place[0] > now_ms:
-                    return found, place[0]
-                if place not in state.leased:
-                    found.append(Taken(place, _decode_message(memoryview(stored)[1:])))
-            if len(found) == limit or len(rows) < wanted:
-                return found, None
-            start = rows[-1][0] + b"\x00"
-
-    def _lease(self, lane: Lane, state: LaneState, taken: list[Taken]) -> None:
-        """Note on disk that a handler has these messages."""
-        turn = self._activation.current_turn()
-        turn.root.reserve = True  # a full store must not keep consumers from emptying the queue
-        places = [one.place for one in taken]
-        self.storage.put((_LEASED, lane.number, places[0][1]), places)
-
-        def leased(_: int) -> None:
-            state.lease(places)
-            state.cursor = places[-1]
-
-        after_commit(turn, leased)
-
-    def _return(self, group: str, lease: int) -> None:
-        """Give back what a handler was not done with when it was stopped; that is no attempt."""
-        lane, state = self._lane_for(group)
-        if lease in state.leases:
-            self.storage.delete((_LEASED, lane.number, lease))
-            after_commit(self._activation.current_turn(), lambda _: state.give_back(lease))
-
-    def _settle_lease(
-        self,
-        group: str,
-        lease: int,
-        acked: list[Taken],
-        retried: list[Retried],
-        returned: list[Taken],
-        max_retries: int,
-        dead_to: bytes | None,
-    ) -> list[str]:
-        """End a batch of a handler: remove what is done, put back or bury the rest, leave what is returned.
-
-        Returns the ids of new dead letters.
-        """
-        lane, state = self._lane_for(group)
-        turn = self._activation.current_turn()
-        turn.root.reserve = True
-        if lease not in state.leases:
-            return []  # purged meanwhile
-        turn.root.writes[self._prefix(_LEASED, lane.number) + encode_index_values((lease,)) + b"\x00"] = None
-        buried = self._settle(lane, acked, retried, max_retries, dead_to)
-
-        def ended(_: int) -> None:
-            if returned:
-                state.give_back(lease)
-            else:
-                state.end_lease(lease)
-
-        after_commit(turn, ended)
-        return buried
-
-    def _settle(
-        self, lane: Lane, acked: list[Taken], retried: list[Retried], max_retries: int, dead_to: bytes | None
-    ) -> list[str]:
-        """Remove, put back or bury messages that are on disk.  Returns the ids of new dead letters."""
-        turn = self._activation.current_turn()
-        writes = turn.root.writes
-        prefix = self._prefix(_READY, lane.number)
-        for taken in acked:
-            writes[prefix + encode_index_values(taken.place) + b"\x00"] = None
-        lane.depth -= len(acked)
-        lane.acked += len(acked)
-        if not retried:
-            return []
-        buried: list[str] = []
-        now_ms = self._activation.system.clock.now_ms()
-        for one in retried:
-            place, message = one.taken.place, one.taken.message
-            if one.dead or message.attempts > max_retries:
-                self._bury(turn, lane, one, now_ms, dead_to)
-                buried.append(message.id)
-            else:
-                again = (now_ms + round(one.delay_seconds * 1000), self.next_number)
-                self._move(turn, lane, place, again, _with_attempts(message, message.attempts + 1), now_ms)
-        return buried
-
-    def _bury(self, turn: Turn, lane: Lane, one: Retried, now_ms: int, dead_to: bytes | None) -> None:
-        place, message = one.taken.place, one.taken.message
-        turn.root.writes[self._prefix(_READY, lane.number) + encode_index_values(place) + b"\x00"] = None
-        lane.depth -= 1
-        if dead_to is None:
-            self.storage.put((_DEAD, lane.number, place[1]), StoredDead(message, one.error, now_ms))
-            lane.dead += 1
-            return
-        # A number of its own: by it the other queue knows what it has, so they rise in the order of leaving.
-        self.storage.put((_LEAVING, self.next_number), StoredLeaving(dead_to, message))
-        self.next_number += 1
-        self.leaving += 1
-        self.alarms.set(0, _MOVE_ALARM)
-
-    def _move(
-        self, turn: Turn, lane: Lane, place: Place, again: Place, message: StoredMessage, now_ms: int
-    ) -> None:
-        """Let a message come again, behind those that wait."""
-        writes = turn.root.writes
-        writes[self._prefix(_READY, lane.number) + encode_index_values(place) + b"\x00"] = None
-        self._write_ready(writes, lane, again, message)
-        self.next_number += 1
-        lane.retried += 1
-        self._notice(turn, lane, again, 1, now_ms)
-
-    def _recover(self, lane: Lane, state: LaneState, max_retries: int, dead_to: bytes | None) -> None:
-        """Deliveries that a former process (or a lost commit) began and did not end count as attempts.
-
-        So a message that kills the process becomes a dead letter in the end.
-        """
-        turn = self._activation.current_turn()
-        ready = self._prefix(_READY, lane.number)
-        for key, stored in self._rows(self._prefix(_LEASED, lane.number)):
-            if self._number_of(key) in state.leases:
-                continue
-            turn.root.writes[key] = None
-            for available_ms, number in _decode_places(memoryview(stored)[1:]):
-                place = (available_ms, number)
-                found = self._activation.read(ready + encode_index_values(place) + b"\x00")
-                if found is not None and place not in state.leased:
-                    taken = Taken(place, _decode_message(memoryview(found)[1:]))
-                    one = Retried(taken, "the process ended during a delivery", 0.0, False)
-                    self._settle(lane, [], [one], max_retries, dead_to)
-
-        def recovered(_: int) -> None:
-            state.recovered = True
-
-        after_commit(turn, recovered)
 
     # -- rows ------------------------------------------------------------------------------------------------
 
@@ -620,8 +418,8 @@ class Queue(Actor):
     def _write_ready(
         self, writes: dict[bytes, bytes | None], lane: Lane, place: Place, message: StoredMessage
     ) -> None:
-        key = self._prefix(_READY, lane.number) + encode_index_values(place) + b"\x00"
-        writes[key] = _PLAIN + encode_unchecked(message)
+        key = key_behind(self._prefix(READY, lane.number), place)
+        writes[key] = layout.PLAIN + encode_unchecked(message)
 
     def _rows(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All rows under a prefix, but never all of them in memory."""
@@ -685,33 +483,6 @@ _turn_plan = MethodPlan(Queue, "turn", _nothing)
 def turn_plan(work: QueueWork) -> MethodPlan:
     """A method plan that no ref offers: its turn does `work`, and nothing passes through the codec."""
     return _turn_plan.with_function(work)
-
-
-def queue_of(ref: Ref) -> bytes:
-    """A queue as dead letters on their way name it: type number and key."""
-    return ref.type.number_bytes + ref.key_bytes
-
-
-def read_body(message: StoredMessage, body_type: object, where: str) -> object:
-    """A message's body as a type; raises `InvalidValue`."""
-    try:
-        if body_type is None:
-            return decode_plain(message.body)
-        return msgspec.msgpack.decode(message.body, type=body_type)
-    except BAD_VALUE as error:
-        raise InvalidValue(
-            f"{where}: the body of message {message.id} is no {body_type}: {reason(error)}"
-        ) from error
-
-
-_decode_message: Final = msgspec.msgpack.Decoder(StoredMessage).decode
-_decode_dead: Final = msgspec.msgpack.Decoder(StoredDead).decode
-_decode_leaving: Final = msgspec.msgpack.Decoder(StoredLeaving).decode
-_decode_places: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
-
-
-def _with_attempts(message: StoredMessage, attempts: int) -> StoredMessage:
-    return StoredMessage(message.id, message.body, attempts, message.sent_ms)
 
 
 def _of(group: str | None) -> str:

@@ -27,7 +27,10 @@ from ..storage.errors import CallerError, InvalidValue
 from .correlation import current_correlation_id, new_correlation_id
 from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
-from .queue_consumer import Batch, BindingConsumer, Consumer, HandlerConsumer
+from .queue_batch import Batch
+from .queue_binding import BindingConsumer
+from .queue_consumer import Consumer, ConsumerOptions
+from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
 from .workflow.engine import Engine, StartOptions
 from .workflow.head import ALL_STATUSES, RunStatus
@@ -341,18 +344,9 @@ class Runtime(ActorSystem):
         When the handler returns, messages not settled are acknowledged; when it raises, they are retried.
         Raises `CallerError`.
         """
-        consumer = HandlerConsumer(
-            self,
-            self._queue_ref(queue),
-            handler,
-            group=group,
-            body_type=body,
-            batch_size=batch_size,
-            max_wait=max_wait,
-            retry=retry or Retry(3),
-            concurrency=concurrency,
-            dead_letters=None if dead_letter_queue is None else self._queue_ref(dead_letter_queue),
-        )
+        ref = self._queue_ref(queue)
+        options = self._consumer_options(group, batch_size, max_wait, retry, dead_letter_queue)
+        consumer = HandlerConsumer(self, ref, options, handler, body_type=body, concurrency=concurrency)
         self.queues.add(consumer)
         return consumer
 
@@ -379,21 +373,35 @@ class Runtime(ActorSystem):
         max_in_flight   runs of the workflow at work; further messages wait in the queue
         queue, group, batch_size, max_wait, retry, dead_letter_queue   as for `consume`
         """
+        ref, kind = self._queue_ref(queue), self.workflow_type(workflow)
+        options = self._consumer_options(group, batch_size, max_wait, retry, dead_letter_queue)
         consumer = BindingConsumer(
             self,
-            self._queue_ref(queue),
-            self.workflow_type(workflow),
-            group=group,
+            ref,
+            options,
+            kind,
             run_id=id,
             correlation_id=correlation_id,
-            batch_size=batch_size,
-            max_wait=max_wait,
-            retry=retry or Retry(3),
             max_in_flight=max_in_flight,
-            dead_letters=None if dead_letter_queue is None else self._queue_ref(dead_letter_queue),
         )
         self.queues.add(consumer)
         return consumer
+
+    def _consumer_options(
+        self,
+        group: str,
+        batch_size: int,
+        max_wait: Duration,
+        retry: Retry | None,
+        dead_letter_queue: GivenKey | Queue | None,
+    ) -> ConsumerOptions:
+        return ConsumerOptions(
+            group=group,
+            batch_size=batch_size,
+            max_wait=max_wait,
+            retry=retry or Retry(3),
+            dead_letters=None if dead_letter_queue is None else self._queue_ref(dead_letter_queue),
+        )
 
     def _queue_ref(self, queue: GivenKey | Queue) -> Ref:
         self.check_open()

@@ -9,7 +9,7 @@ from holdfast.actors.current_step import StepInfo, current_step
 from holdfast.actors.durable_queue import Queue
 from holdfast.actors.errors import Fatal, RunFailed, StepError
 from holdfast.actors.handle import DeadLetter, Run
-from holdfast.actors.queue_consumer import Batch, Message
+from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.system import Runtime
 from holdfast.actors.workflow.retry import Retry
 from holdfast.actors.workflow.workflow import Workflow

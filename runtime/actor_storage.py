@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_VALUE_BYTES: Final = 8 << 20
-_PLAIN: Final = b"\x00"
-_EXPIRES: Final = b"\x01"  # then the time in milliseconds, eight bytes
 _MAX_TABLE_NAME_BYTES: Final = 40
 
 
@@ -98,10 +96,10 @@ class ActorStorage:
             )
         full_key = self._place.prefix(layout.STORAGE) + encoded_key
         if ttl is None:
-            self._place.write(full_key, _PLAIN + payload)
+            self._place.write(full_key, layout.PLAIN + payload)
             return
         expires_ms = self._place.system.clock.now_ms() + round(to_seconds(ttl, what="ttl") * 1000)
-        self._place.write(full_key, _EXPIRES + layout.time_bytes(expires_ms) + payload)
+        self._place.write(full_key, layout.EXPIRES + layout.time_bytes(expires_ms) + payload)
         self._place.write(layout.expiry_key(expires_ms, full_key), b"")
 
     def delete(self, key: Key) -> bool:
@@ -209,7 +207,7 @@ class ActorStorage:
         return Table(access, row_type, schema, rows, place.prefix(layout.ROW_INDEX) + table_name + b"\x00")
 
     def _open(self, stored: bytes) -> bytes | None:
-        if stored[:1] == _PLAIN:
+        if stored[:1] == layout.PLAIN:
             return stored[1:]
         expires_ms = int.from_bytes(stored[1:9], "big")
         return None if expires_ms <= self._place.system.clock.now_ms() else stored[9:]

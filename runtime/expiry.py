@@ -50,8 +50,8 @@ class Expiry:
                 writes[entry] = None
                 key = entry[9:]
                 stored = store.get(key)
-                # The flag and the time of the value itself decide; see actor_storage.py.
-                if stored is not None and stored[:1] == b"\x01" and stored[1:9] == entry[1:9]:
+                # What the value itself begins with decides.
+                if stored is not None and stored[:1] == layout.EXPIRES and stored[1:9] == entry[1:9]:
                     writes[key] = None
             if writes:
                 store.stage(writes, reserve=True)

@@ -58,6 +58,10 @@ ROW_INDEX: Final = b"\x05"
 REPLY: Final = b"\x06"
 JOURNAL: Final = b"\x07"
 
+# What the payload of a STORAGE key begins with.
+PLAIN: Final = b"\x00"  # then the value
+EXPIRES: Final = b"\x01"  # then eight bytes, the time at which it ends, and the value
+
 
 def data_prefix(number: int) -> bytes:
     """What every key of the actor with this number starts with."""
