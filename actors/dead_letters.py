@@ -14,6 +14,7 @@ from .durable_queue import DeadMessage, Queue
 from .errors import RunFailed
 from .handle import Run
 from .system import Runtime
+from .workflow.head import FAILED
 from .workflow.run_index import list_runs
 from .workflow.workflow import Workflow
 
@@ -55,7 +56,7 @@ async def redrive(path: str | os.PathLike[str], letter: str) -> str:
 async def _failed_run(runtime: Runtime, workflow: type[Workflow], id_: str) -> Run[object]:
     """The failed run that is shown as `id_`: its key may be a text, a number or a tuple."""
     kind = runtime.workflow_type(workflow)
-    for ref, _ in list_runs(runtime, [kind], ("failed",), limit=1_000_000, reverse=False):
+    for ref, _ in list_runs(runtime, [kind], FAILED, limit=1_000_000, reverse=False):
         run = Run[object](runtime, ref)
         if run.id == id_:
             return run

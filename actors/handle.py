@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import msgspec
 
-from .errors import CallerError, ErrorRecord, RunNotFound
+from ..storage.errors import CallerError
+from .errors import ErrorRecord, RunNotFound
 from .workflow.head import ENDED, RunHead, RunStatus
 from .workflow.journal import Failed, Fold, Record, StepFailed, decode_records, journal_prefix
 

@@ -14,7 +14,7 @@ import msgspec
 
 from ..runtime.actor import Actor
 from ..runtime.actor_type import ActorType
-from ..runtime.address import GivenKey, normal_key
+from ..runtime.address import ActorKey, GivenKey, normal_key
 from ..runtime.chain import CALLER, Caller, Turn
 from ..runtime.clock import Clock
 from ..runtime.codec import BAD_VALUE, ENCODER, reason
@@ -24,6 +24,7 @@ from ..runtime.ref import Ref
 from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, ActorSystem
 from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError, InvalidValue
+from ..storage.group_commit import Writes
 from .correlation import current_correlation_id, new_correlation_id
 from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
@@ -33,7 +34,7 @@ from .queue_consumer import Consumer, ConsumerOptions
 from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
 from .workflow.engine import Engine, StartOptions
-from .workflow.head import ALL_STATUSES, RunStatus
+from .workflow.head import ALL_STATUSES, FAILED, RunStatus
 from .workflow.ops import RunScope, StepScope
 from .workflow.retry import Retry
 from .workflow.run_id import check_run_id
@@ -187,12 +188,12 @@ class Runtime(ActorSystem):
         if turn is None:
             if self.engine.starting:
                 await self.engine.wait_started(kind, key_bytes)
-            extra = None if row is None else {row: key_bytes}
+            extra: Writes | None = None if row is None else {row: key_bytes}
             run_ref, number, started = self.engine.start_in(
                 None, kind, normal, key_bytes, encoded, decoded, options, extra
             )
-            if row is not None and started:
-                scope.keep(row, key_bytes, number)  # type: ignore[union-attr]
+            if scope is not None and row is not None and started:
+                scope.keep(row, key_bytes, number)
             await self.store.wait_durable(number)
         else:
             run_ref, number, _ = self.engine.start_in(
@@ -230,7 +231,7 @@ class Runtime(ActorSystem):
         started.  Raises `InvalidRunId` or `InvalidInput`.
         """
         kind = self.workflow_type(workflow)
-        checked = []
+        checked: list[tuple[ActorKey, bytes, bytes, object]] = []
         for id_, input_ in inputs:
             normal, key_bytes = normal_key(check_run_id(id_), kind.name)
             checked.append((normal, key_bytes, *kind.encode_input(input_)))
@@ -251,7 +252,7 @@ class Runtime(ActorSystem):
                 newest = max(newest, known[1])
                 runs.append(Run(self, self.ref_from_bytes(kind.number_bytes, known[0])))
                 continue
-            extra = None if row is None else {row: key_bytes}
+            extra: Writes | None = None if row is None else {row: key_bytes}
             ref, number, started = self.engine.start_in(
                 turn, kind, normal, key_bytes, encoded, decoded, options, extra
             )
@@ -296,7 +297,7 @@ class Runtime(ActorSystem):
 
         `Run.redrive` lets one go on.
         """
-        runs = list_runs(self, self._kinds(workflow), ("failed",), limit=limit, reverse=False)
+        runs = list_runs(self, self._kinds(workflow), FAILED, limit=limit, reverse=False)
         letters = [await Run[object](self, ref).dead_letter() for ref, _ in runs]
         letters.sort(key=lambda letter: letter.failed_at)
         return letters[:limit]
@@ -478,4 +479,4 @@ def _start_options(
 def _statuses(given: RunStatus | Collection[RunStatus] | None) -> Collection[RunStatus]:
     if given is None:
         return ALL_STATUSES
-    return (cast("RunStatus", given),) if isinstance(given, str) else given
+    return (given,) if isinstance(given, str) else given

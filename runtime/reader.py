@@ -7,7 +7,7 @@ well, and from then on rests on the newest of it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Protocol
 
 from ..storage.errors import CallerError
@@ -49,7 +49,7 @@ class Reader:
         return self._store.scan(start, end, reverse=reverse, limit=limit, durable_only=durable_only)
 
     @contextlib.contextmanager
-    def view(self) -> Iterator[View]:
+    def view(self) -> Generator[View]:
         """Several reads that fit together; nothing may be awaited inside."""
         if self._in_turn():
             yield self  # nothing can be staged while no other code runs

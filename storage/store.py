@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Final
 
 import lmdb
@@ -188,7 +188,7 @@ class Store:
         return found
 
     @contextlib.contextmanager
-    def durable_view(self) -> Iterator[DurableView]:
+    def durable_view(self) -> Generator[DurableView]:
         """Several reads of one and the same durable commit.
 
         Nothing may be awaited inside: an old reader makes the file grow.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
+from ...runtime.actor import activation_of
 from ...runtime.alarms import AlarmRecord, after_commit, alarm_writes
 from ...runtime.chain import Turn
 from ...runtime.errors import NotRunning
@@ -392,7 +393,7 @@ class Engine:
         """A run's alarm is due (called in its turn): it counts as running from that commit on, then it goes
         on.
         """
-        activation = workflow._activation
+        activation = activation_of(workflow)
         head = workflow.head
         if head.status in ENDED:
             return

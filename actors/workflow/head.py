@@ -34,6 +34,8 @@ ALL_STATUSES: Final[tuple[RunStatus, ...]] = (
     "terminated",
 )
 
+FAILED: Final[tuple[RunStatus, ...]] = ("failed",)
+
 # queued -> running -> complete | failed
 #           running -> waiting | retrying -> running (an alarm) or queued (no free place)
 #           running -> stuck -> running (other code)

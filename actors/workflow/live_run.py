@@ -61,6 +61,10 @@ MAX_STEP_NAME_CHARACTERS = 256
 # on.
 UNCLOSED: list[Coroutine[Any, Any, object]] = []
 
+# The rest of what asyncio asks of a loop is refused by methods that are added to the class in a loop of its
+# file, which a type checker can't see.
+_NEW_LOOP: Callable[[int], ReplayLoop] = cast("Any", ReplayLoop)
+
 
 class LiveRun:
     """The working part of a run; dropped and made anew from the journal at will."""
@@ -99,7 +103,7 @@ class LiveRun:
         self.activation = activation
         self.type = cast("WorkflowType", activation.type)
         self.fold: Fold | None = fold
-        self.loop = ReplayLoop(fold.started.at_ms)
+        self.loop: ReplayLoop = _NEW_LOOP(fold.started.at_ms)
         self.correlation_id = fold.started.correlation_id
         self._random: random.Random | None = None
         self._started_ms = fold.started.at_ms
@@ -152,29 +156,31 @@ class LiveRun:
         if not self._check_inside():
             return self._never()
         plan = self.engine.step_plan(function)
+        given: object = name
         if name is None:
-            name = plan.name
+            used = plan.name
         elif (
-            not isinstance(name, str)
-            or not name
-            or len(name) > MAX_STEP_NAME_CHARACTERS
+            not isinstance(given, str)
+            or not 0 < len(name) <= MAX_STEP_NAME_CHARACTERS
             or not name.isprintable()
         ):
             raise InvalidKey(
                 f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} "
                 f"printable characters; got {name!r}"
             )
+        else:
+            used = given
         if thread and plan.is_async:
-            raise CallerError(f"{self.activation.ref}: step {name} is async, so it can't run in a thread")
+            raise CallerError(f"{self.activation.ref}: step {used} is async, so it can't run in a thread")
         kind = self.type
-        op = StepOp(self, name, self._use(name), function, plan, args, retry or kind.retry, thread)
+        op = StepOp(self, used, self._use(used), function, plan, args, retry or kind.retry, thread)
         op.timeout_seconds = (
             kind.step_timeout_seconds
             if timeout is None
-            else to_seconds(timeout, what=f"timeout of step {name}")
+            else to_seconds(timeout, what=f"timeout of step {used}")
         )
         if op.timeout_seconds == 0:
-            raise CallerError(f"{self.activation.ref}: the timeout of step {name} must be more than 0")
+            raise CallerError(f"{self.activation.ref}: the timeout of step {used} must be more than 0")
         self._ask(op)
         return op.future
 
@@ -229,7 +235,7 @@ class LiveRun:
         context = Context()  # what the starter's context variables held is not there on replay
         context.run(CALLER.set, RunScope(self))
         workflow = cast("Workflow", self.activation.instance)
-        run: Any = workflow.run  # type: ignore[attr-defined]  # checked by WorkflowType
+        run = cast("Callable[..., Coroutine[Any, Any, object]]", cast("Any", workflow).run)
         if not self.type.takes_input:
             coroutine = run()
         elif self.first_input is not msgspec.UNSET:
@@ -343,14 +349,15 @@ class LiveRun:
             if not loop.fire(outcome.nth):
                 return outcome.nth <= loop.timer_count
         else:
-            key = (outcome.name, outcome.nth)  # type: ignore[union-attr]
+            answer = cast("StepDone | StepFailed", outcome)
+            key = (answer.name, answer.nth)
             op = self.pending.pop(key, None)
             if op is None:
                 return self.cancelled is not None and key in self.cancelled
             op.future.op = None
-            if outcome.__class__ is StepDone:
+            if isinstance(outcome, StepDone):
                 if not op.future.done():
-                    op.future.set_result(op.take_result(outcome))  # type: ignore[arg-type]
+                    op.future.set_result(op.take_result(outcome))
             elif not op.future.done():
                 failed = cast("StepFailed", outcome)
                 op.future.set_exception(StepError(failed.name, failed.nth, failed.attempts, failed.error))
@@ -482,13 +489,13 @@ class LiveRun:
                 self._inbox.append(outcome)
                 self.deliver_all()
                 if self.dropped:
-                    return
+                    return  # type: ignore[unreachable]  # what was delivered may have ended the run
         for op in list(self.pending.values()):
             if op.next_ms is not None and op.next_ms <= now_ms:
                 op.next_ms = None
                 op.start()
                 if self.dropped:
-                    return  # a plain body ran at once, and run() ended with it
+                    return  # type: ignore[unreachable]  # a plain body ran at once, and run() ended with it
         self._settle()
 
     # -- the end -------------------------------------------------------------------------------------------
@@ -562,7 +569,7 @@ class LiveRun:
         context = Context()
         context.run(CALLER.set, RunScope(self))
         for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            cast("Any", task)._log_destroy_pending = False  # known to asyncio alone
             coroutine = cast("Coroutine[Any, Any, object]", task.get_coro())
             if not self.loop.close_coroutine(coroutine, context):
                 UNCLOSED.append(coroutine)
@@ -578,9 +585,9 @@ def _stop_waiting(task: asyncio.Task[Any]) -> None:
 
     The ring holds the whole run by its context.  Left to the collector, ended runs pile up in memory first.
     """
-    future: asyncio.Future[Any] | None = task._fut_waiter  # type: ignore[attr-defined]
+    future: Any = getattr(task, "_fut_waiter", None)  # known to asyncio alone, as the callbacks are
     if future is not None:
-        for callback, _ in future._callbacks or ():  # type: ignore[attr-defined]
+        for callback, _ in getattr(future, "_callbacks", None) or ():
             future.remove_done_callback(callback)
 
 
@@ -596,7 +603,7 @@ def _failed_step(error: BaseException) -> StepError | None:
     if isinstance(error, StepError):
         return error
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
+        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             found = _failed_step(one)
             if found is not None:
                 return found

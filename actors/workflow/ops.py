@@ -68,7 +68,7 @@ class Op:
         self.name = name
         self.nth = nth
         # Attempts that failed so far.
-        self.attempts = 0
+        self.attempts: int = 0
         # When the next attempt is due; None while one is in progress (or none failed).
         self.next_ms: int | None = None
         self.future = OpFuture(loop=run.loop)
@@ -182,9 +182,9 @@ class StepOp(Op):
         try:
             args = self.plan.copy_arguments(self.args, self) if self.args else ()
             if self.thread:
-                self.task = system.loop.run_in_executor(
-                    None, copy_context().run, _in_thread, self.function, args
-                )
+                context, function = copy_context(), self.function
+                call: Callable[[], object] = lambda: context.run(_in_thread, function, args)  # noqa: E731
+                self.task = system.loop.run_in_executor(None, call)
             elif self.plan.is_async:
                 self.task = system.loop.create_task(_in_task(self.function, args))
             else:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio.events import _get_running_loop, _set_running_loop
+from asyncio.events import (  # what a loop that is no policy's uses to say that it runs
+    _get_running_loop,  # pyright: ignore[reportPrivateUsage]
+    _set_running_loop,  # pyright: ignore[reportPrivateUsage]
+)
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, TypeVar
@@ -168,17 +171,19 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         """Seconds since 1970 as of the last delivery."""
         return self.now_ms / 1000
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_soon(  # type: ignore[override]  # a lighter handle than asyncio's
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Any:
         handle = ReplayHandle(callback, args, context)
         self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
         return self._set_timer(self.now_ms + max(0, _whole_ms(delay)), callback, args, context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
         return self._set_timer(max(self.now_ms, _whole_ms(when)), callback, args, context)
@@ -194,7 +199,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(
+    def create_task(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         coro: Coroutine[Any, Any, T],
         *,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, cast, get_type_hints
 
 import msgspec
 
@@ -32,9 +32,8 @@ class StepPlan:
             raise InvalidValue(f"a step needs a function; got {function!r}")
         self.function = function
         self.name = getattr(target, "__name__", type(function).__name__)
-        self.is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
-            getattr(type(target), "__call__", None)  # noqa: B004  # whether that is async, not whether it is there
-        )
+        called: object = getattr(cast("type[object]", type(target)), "__call__", None)  # noqa: B004  # is it async?
+        self.is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(called)
         try:
             hints = get_type_hints(target, include_extras=True)
         except (NameError, TypeError):
@@ -93,7 +92,7 @@ class StepPlan:
 
     def decode_result(self, encoded: bytes | msgspec.Raw) -> object:
         """A stored result as its type."""
-        return self._decode(encoded)  # type: ignore[arg-type]
+        return self._decode(encoded)
 
 
 class _Never:
@@ -107,7 +106,7 @@ def _copier(hint: object) -> Callable[[object], object]:
     if hint is Any:
         return _deep_copy
     try:
-        decode = msgspec.msgpack.Decoder(hint).decode  # type: ignore[arg-type]
+        decode: Callable[[bytes], object] = msgspec.msgpack.Decoder(cast("type[object]", hint)).decode
     except TypeError:
         return _deep_copy
     encode = ENCODER.encode

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar, TypeVarTuple, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from ...runtime.actor import Actor
 from ...runtime.alarms import Alarm
@@ -158,7 +158,7 @@ class Group:
 
     def __init__(self, workflow: Workflow) -> None:
         self._workflow = workflow
-        self._steps: list[asyncio.Future[object]] = []
+        self._steps: list[asyncio.Future[Any]] = []
 
     @overload
     def step(
@@ -189,10 +189,10 @@ class Group:
         retry: Retry | None = None,
         timeout: Duration | None = None,
         thread: bool = False,
-    ) -> asyncio.Future[object]:
+    ) -> asyncio.Future[Any]:
         """Begin a step; see `Workflow.step`.  Its `result()` is there after the block."""
         step = self._workflow.step(function, *args, name=name, retry=retry, timeout=timeout, thread=thread)
-        future = cast("asyncio.Future[object]", step)
+        future = cast("asyncio.Future[Any]", step)
         self._steps.append(future)
         return future
 

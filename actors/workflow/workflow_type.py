@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, cast, get_args, get_type_hints
 
 import msgspec
 
@@ -64,10 +64,10 @@ class WorkflowType(ActorType):
             hints = get_type_hints(run, include_extras=True, localns=vars(actor_class))
             self._decode_input: Callable[[bytes | msgspec.Raw], object] = msgspec.msgpack.Decoder(
                 hints.get(parameters[0].name, Any) if parameters else None
-            ).decode  # type: ignore[assignment]
+            ).decode
             self._decode_output: Callable[[bytes | msgspec.Raw], object] = msgspec.msgpack.Decoder(
                 hints.get("return", Any)
-            ).decode  # type: ignore[assignment]
+            ).decode
         except NameError as error:
             raise InvalidActor(
                 f"an annotation of {where} can't be resolved: {error}; define the type at module level"
@@ -85,7 +85,7 @@ class WorkflowType(ActorType):
             raise InvalidActor(
                 f"{actor_class.__name__}.max_running must be None or at least 1; got {limit!r}"
             )
-        if not isinstance(actor_class.retry, Retry):
+        if not isinstance(cast("object", actor_class.retry), Retry):
             raise InvalidActor(f"{actor_class.__name__}.retry must be a Retry; got {actor_class.retry!r}")
         self.retry = actor_class.retry
         timeout = actor_class.step_timeout
@@ -101,15 +101,14 @@ class WorkflowType(ActorType):
 
     def index_keys(self, instance: object, owner: bytes) -> tuple[bytes, ...]:
         """As in `ActorType`, for the one index that runs have."""
-        head: RunHead = instance.head  # type: ignore[attr-defined]
+        head = cast("Workflow", instance).head
         return (self._status_prefixes[head.status] + encode_index_values((head.created_ms,)) + owner,)
 
     def decode_head(self, record: bytes, ref: object) -> RunHead:
         """The head in a run's stored fields."""
         blank = self.actor_class.__new__(self.actor_class)
         self.fields.restore(blank, record, str(ref))
-        head: RunHead = blank.head  # type: ignore[attr-defined]
-        return head
+        return cast("Workflow", blank).head
 
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
         """A run is driven by the engine; nothing of it is called from outside."""
