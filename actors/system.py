@@ -442,10 +442,10 @@ class Runtime(ActorSystem):
 
     def _start_parts(self) -> None:
         super()._start_parts()
-        self.load_known_types()
+        self.actor_types.load_known()
 
     def _workflow_types(self) -> list[WorkflowType]:
-        return [kind for kind in self._types.values() if isinstance(kind, WorkflowType)]
+        return [kind for kind in self.actor_types.by_class.values() if isinstance(kind, WorkflowType)]
 
 
 _ON_CONFLICT = ("reject", "join", "replace")

@@ -317,7 +317,7 @@ class AlarmScheduler:
         for key, stored in self._system.reader.scan(layout.DEAD_ALARM, end, False, limit):
             record = _decode_dead(stored)
             name = _dead_name(key)
-            type_name, actor_key = self._system.type_name(record.type), decode_key(record.key)
+            type_name, actor_key = self._system.actor_types.name_of(record.type), decode_key(record.key)
             assert not isinstance(actor_key, bytes)
             found.append(DeadAlarm(type_name, actor_key, name, record.error, Alarm(name, record.alarm)))
         return found

@@ -20,27 +20,26 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from ..storage import layout
 from ..storage.commit_log import CommitLog
-from ..storage.errors import ActorError, CallerError, Damaged, StorageClosed, StorageError, StorageFailed
-from ..storage.group_commit import Writes
-from ..storage.keys import Key, decode_key, encode_index_values, encode_prefix, next_prefix
+from ..storage.errors import StorageClosed, StorageError, StorageFailed
+from ..storage.keys import Key, decode_key
 from ..storage.store import Store
-from ..storage.table import Row, Table, index_value, table_schema
+from ..storage.table import Row, Table
 from . import process_settings
 from .actor import Actor
-from .actor_storage import table_name_bytes
 from .actor_type import ActorType
+from .actor_types import ActorTypes
 from .address import ActorKey, GivenKey, normal_key
 from .alarm_scheduler import AlarmScheduler, DeadAlarm
 from .chain import CALLER, Turn, turn_in_chain
 from .clock import Clock, SystemClock, TimerHandle
 from .deps import Deps
 from .directory import Directory
-from .errors import NotRunning, UnknownActorType
+from .errors import NotRunning
 from .expiry import Expiry
 from .limits import Limits
+from .queries import find_by_fields, find_keys, open_shared_table
 from .reader import Reader
 from .ref import Ref
-from .registry import find_actor_type, type_name
 from .schemas import Schemas
 from .watchdog import Watchdog
 
@@ -83,7 +82,8 @@ class ActorSystem:
         types           actor classes to use for their names, where several claim one name
         clock, seed     replace time and chance in tests
         limits          see `Limits`
-        quota_bytes     most bytes on disk; None for as much as the disk holds
+        quota_bytes     most bytes of live pages; None for as much as the disk holds
+        min_free_bytes  room left on the disk below which writes that grow the store are refused
         wrap_log        puts another commit log before LMDB's
         switch_interval_seconds   `sys.setswitchinterval` while the runtime is open (process-wide, put back on
                         close); None leaves it alone
@@ -101,6 +101,7 @@ class ActorSystem:
         self.scheduler = AlarmScheduler(self)
         self.expiry = Expiry(self)
         self.store: Store
+        self.reader: Reader
         self.schemas: Schemas
         self.loop: asyncio.AbstractEventLoop
         self._given_types = tuple(types)
@@ -109,9 +110,7 @@ class ActorSystem:
         self._wrap_log = wrap_log
         self._switch_interval_seconds = switch_interval_seconds
         self._gc_threshold = gc_threshold
-        self._types: dict[type, ActorType] = {}
-        self._types_by_number: dict[bytes, ActorType] = {}
-        self._types_by_name: dict[str, ActorType] = {}
+        self.actor_types = ActorTypes(self, make=self._make_type, on_added=self._type_added)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog: Watchdog | None = None
         self._tick_timer: TimerHandle | None = None
@@ -238,7 +237,7 @@ class ActorSystem:
             known = self.directory.refs_by_text.get((actor_type, key))
             if known is not None:
                 return cast("A", known)
-        kind = self._types.get(actor_type)
+        kind = self.actor_types.by_class.get(actor_type)
         if kind is None:
             kind = self.type_of(actor_type)
         normal, key_bytes = normal_key(key, kind.name)
@@ -251,80 +250,20 @@ class ActorSystem:
 
     def ref_from_bytes(self, type_number: bytes, key_bytes: bytes) -> Ref:
         """The ref of a stored address; raises `UnknownActorType` when its class isn't imported here."""
-        kind = self._types_by_number.get(type_number)
-        if kind is None:
-            name = self.type_name(type_number)
-            actor_class = find_actor_type(name)
-            if actor_class is None:
-                raise UnknownActorType(
-                    f"no class named {name!r} is imported in this process; import the module that defines it"
-                )
-            kind = self.type_of(actor_class)
+        kind = self.actor_types.numbered(type_number)
         key = decode_key(key_bytes)
         assert not isinstance(key, bytes)
         return self.make_ref(kind, key, key_bytes)
 
     def type_of(self, actor_type: type) -> ActorType:
         """What is known of an actor class; its name gets a number on disk when it is new."""
-        kind = self._types.get(actor_type)
-        if kind is not None:
-            return kind
-        self.check_open()
-        is_class = isinstance(actor_type, type)  # pyright: ignore[reportUnnecessaryIsInstance]
-        if not is_class or not issubclass(actor_type, Actor) or actor_type is Actor:
-            raise UnknownActorType(f"expected a subclass of Actor; got {actor_type!r}")
-        name = type_name(actor_type)
-        taken = self._types_by_name.get(name)
-        if taken is not None:
-            raise UnknownActorType(
-                f"the name {name!r} is registered twice: "
-                f"{taken.actor_class.__module__}.{taken.actor_class.__qualname__} and "
-                f"{actor_type.__module__}.{actor_type.__qualname__}; set `name` in one of them"
-            )
-        stored = self.store.get(layout.TYPE + name.encode())
-        number = self.store.next_type_number if stored is None else int.from_bytes(stored, "big")
-        kind = self._make_type(actor_type, number)
-        if stored is None:
-            self.store.next_type_number += 1
-            self.store.stage({layout.TYPE + name.encode(): kind.number_bytes}, reserve=True)
-        self._types[actor_type] = kind
-        self._types_by_name[name] = kind
-        self._types_by_number[kind.number_bytes] = kind
-        self.scheduler.meet(kind)
-        self._type_added(kind)
-        return kind
-
-    def _type_added(self, kind: ActorType) -> None:
-        """For the layer above: a type is used for the first time."""
-
-    def load_known_types(self) -> None:
-        """Make the types of all stored names whose class is imported; the others wait until somebody asks."""
-        for name in self.stored_types():
-            try:
-                actor_class = find_actor_type(name)
-                if actor_class is not None and actor_class not in self._types:
-                    self.type_of(actor_class)
-            except ActorError as error:
-                _log.error("the stored type %s can't be used: %s", name, error)
-            except UnknownActorType as error:
-                _log.warning("the stored type %s waits: %s", name, error)
+        return self.actor_types.of(actor_type)
 
     def _make_type(self, actor_type: type[Actor], number: int) -> ActorType:
         return ActorType(actor_type, number)
 
-    def type_name(self, type_number: bytes) -> str:
-        """The stored name of a type's number."""
-        kind = self._types_by_number.get(type_number)
-        if kind is not None:
-            return kind.name
-        for key, stored in self.store.scan_prefix(layout.TYPE):
-            if stored == type_number:
-                return key[1:].decode()
-        raise Damaged(f"the store has no actor type with number {type_number.hex()}")
-
-    def stored_types(self) -> dict[str, bytes]:
-        """Names and numbers of all types that ever wrote here."""
-        return {key[1:].decode(): stored for key, stored in self.store.scan_prefix(layout.TYPE)}
+    def _type_added(self, kind: ActorType) -> None:
+        """For the layer above: a type is used for the first time."""
 
     # -- looking over all keys ------------------------------------------------------------------------------
 
@@ -337,13 +276,7 @@ class ActorSystem:
         limit: int = 1000,
     ) -> list[ActorKey]:
         """Keys of stored actors in key order, at most `limit`, behind `after`."""
-        kind = self.type_of(actor_type)
-        base = layout.DIRECTORY + kind.number_bytes
-        low = base + (b"" if prefix is None else encode_prefix(prefix))
-        end = next_prefix(low)
-        start = low if after is None else max(low, base + normal_key(after, kind.name)[1] + b"\x00")
-        found = self.reader.scan(start, end, False, limit)
-        return [cast("ActorKey", decode_key(key[len(base) :])) for key, _ in found]
+        return find_keys(self, self.type_of(actor_type), prefix, after, limit)
 
     def query(
         self,
@@ -360,52 +293,8 @@ class ActorSystem:
         The fields of `equal` and then `order_by` must be the beginning of one of the class's `indexes`.
         `after` is the last ref of the page before.  Raises `CallerError` when no index fits.
         """
-        kind = self.type_of(actor_type)
-        size = len(equal)
-        for position, names in enumerate(kind.fields.indexes):
-            if set(names[:size]) == set(equal) and (
-                order_by is None or names[size : size + 1] == (order_by,)
-            ):
-                return self._query(kind, position, names, equal, reverse, limit, after)
-        raise CallerError(
-            f"no index of {kind.name} begins with "
-            f"{sorted(equal)}{f' and then {order_by!r}' if order_by else ''}; "
-            f"its indexes are {list(kind.fields.indexes)}"
-        )
-
-    def _query(
-        self,
-        kind: ActorType,
-        position: int,
-        names: tuple[str, ...],
-        equal: dict[str, object],
-        reverse: bool,
-        limit: int,
-        after: A | None,
-    ) -> list[A]:
-        index = layout.FIELD_INDEX + kind.number_bytes + bytes((position,))
-        start = index + encode_index_values(tuple(index_value(equal[name]) for name in names[: len(equal)]))
-        end = next_prefix(start)
-        if after is not None:
-            place = start + self._behind_equal(cast("Ref", after), kind, names, len(equal))
-            start, end = (start, place) if reverse else (place + b"\x00", end)
-        rows = self.reader.scan(start, end, reverse, limit)
-        return [
-            cast("A", self.make_ref(kind, cast("ActorKey", decode_key(stored)), stored)) for _, stored in rows
-        ]
-
-    def _behind_equal(self, ref: Ref, kind: ActorType, names: tuple[str, ...], size: int) -> bytes:
-        """Where an actor stands among those of equal values: its further indexed values and its number.
-
-        The equal values themselves are the query's, since the actor's may have changed since that page.
-        """
-        found = self.reader.read(ref.directory_key)
-        record = None if found is None else self.reader.read(layout.DATA + found + layout.FIELDS)
-        if found is None or record is None:
-            raise CallerError(f"{ref} isn't stored, so no page can go on after it")
-        blank = kind.actor_class.__new__(kind.actor_class)
-        kind.fields.restore(blank, record, str(ref))
-        return encode_index_values(kind.fields.indexes[names](blank)[size:]) + found
+        kind, last = self.type_of(actor_type), cast("Ref | None", after)
+        return cast("list[A]", find_by_fields(self, kind, equal, order_by, reverse, limit, last))
 
     def table(
         self,
@@ -417,19 +306,7 @@ class ActorSystem:
         name: str | None = None,
     ) -> Table[Row]:
         """The shared table of all actors of a type, for reading with `select` and `count`."""
-        kind = self.type_of(actor_type)
-        schema = table_schema(row_type, key, indexes)
-        table_name = table_name_bytes(name or row_type.__name__)
-        self.schemas.check(kind, table_name, schema)
-        base = kind.number_bytes + table_name + b"\x00"
-        return Table(
-            self.reader,
-            row_type,
-            schema,
-            layout.SHARED_ROW + base,
-            layout.SHARED_INDEX + base,
-            None,
-        )
+        return open_shared_table(self, self.type_of(actor_type), row_type, key, indexes, name)
 
     # -- dead alarms ----------------------------------------------------------------------------------------
 
@@ -495,14 +372,7 @@ class ActorSystem:
         if self._state not in ("open", "closing"):
             return
         try:
-            # Types that were numbered by a lost commit keep their numbers; write them again.
-            again: Writes = {
-                layout.TYPE + kind.name.encode(): kind.number_bytes
-                for kind in self._types.values()
-                if self.store.get(layout.TYPE + kind.name.encode()) is None
-            }
-            if again:
-                self.store.stage(again, reserve=True)
+            self.actor_types.write_lost()
         except StorageError as failure:
             _log.error("the names of actor types could not be written: %s", failure)
         # An alarm that a lost commit moved or took back is where it was.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, date, datetime
 from operator import attrgetter
 from typing import Final, Generic, Protocol, TypeVar, cast, get_type_hints
@@ -146,7 +146,7 @@ class Table(Generic[Row]):
         """
         if not equal and order_by in (None, self._schema.key):
             return self._select_by_key(reverse, limit, after)
-        number, names = self._choose_index(equal, order_by)
+        number, names = choose_index(self._schema.indexes, equal, order_by, self._row_type.__name__)
         prefix = self._index + self._numbers[number]
         prefix += self._encode_equal(equal, names)
         start, end = prefix, next_prefix(prefix)
@@ -165,7 +165,7 @@ class Table(Generic[Row]):
         """How many rows have these values; the fields must be the beginning of an index."""
         if not equal:
             return len(self._access.scan(self._own_rows(), next_prefix(self._own_rows()), False, None))
-        number, names = self._choose_index(equal, None)
+        number, names = choose_index(self._schema.indexes, equal, None, self._row_type.__name__)
         prefix = self._index + self._numbers[number]
         prefix += self._encode_equal(equal, names)
         return len(self._access.scan(prefix, next_prefix(prefix), False, None))
@@ -262,18 +262,23 @@ class Table(Generic[Row]):
             start, end = (start, last) if reverse else (last + b"\x00", end)
         return [self._decode(stored) for _, stored in self._access.scan(start, end, reverse, limit)]
 
-    def _choose_index(self, equal: dict[str, object], order_by: str | None) -> tuple[int, tuple[str, ...]]:
-        for number, names in enumerate(self._schema.indexes):
-            size = len(equal)
-            if set(names[:size]) == set(equal) and (
-                order_by is None or names[size : size + 1] == (order_by,)
-            ):
-                return number, names
-        raise CallerError(
-            f"no index of {self._row_type.__name__} begins with {sorted(equal)}"
-            + (f" followed by {order_by!r}" if order_by else "")
-            + f"; its indexes are {list(self._schema.indexes)}"
-        )
+
+def choose_index(
+    indexes: Iterable[tuple[str, ...]], equal: Collection[str], order_by: str | None, what: str
+) -> tuple[int, tuple[str, ...]]:
+    """The number and the names of the first index that begins with the fields of `equal`, then `order_by`.
+
+    Raises `CallerError` naming the indexes of `what` when there is none.
+    """
+    size, wanted = len(equal), set(equal)
+    for number, names in enumerate(indexes):
+        if set(names[:size]) == wanted and (order_by is None or names[size : size + 1] == (order_by,)):
+            return number, names
+    raise CallerError(
+        f"no index of {what} begins with {sorted(equal)}"
+        + (f" and then {order_by!r}" if order_by else "")
+        + f"; its indexes are {list(indexes)}"
+    )
 
 
 def table_schema(

@@ -136,4 +136,4 @@ async def test_stored_type_that_is_not_imported(folder: Path, monkeypatch: pytes
     async with ActorSystem(folder) as system:
         with pytest.raises(UnknownActorType, match=r"'OnceOnly'.*import"):
             system.ref_from_bytes(number, key_bytes)
-        assert "OnceOnly" in system.stored_types()
+        assert "OnceOnly" in system.actor_types.stored()
