@@ -1,1 +1,1 @@
-"""The actors that ship ready-made."""
+"""What ships ready-made: `Counter`, `Queue`, workflows, and `Runtime`, which wires them."""

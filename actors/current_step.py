@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ..runtime.address import show_key
 from .workflow.ops import ATTEMPT
 
 
@@ -28,5 +29,4 @@ def current_step() -> StepInfo | None:
         return None
     op = scope.op
     ref = op.run.activation.ref
-    run = "/".join([str(part) for part in ref.key]) if isinstance(ref.key, tuple) else str(ref.key)
-    return StepInfo(ref.type.name, run, op.name, op.nth, op.attempts + 1, op.run.correlation_id)
+    return StepInfo(ref.type.name, show_key(ref.key), op.name, op.nth, op.attempts + 1, op.run.correlation_id)

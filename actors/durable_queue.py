@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Protocol, TypeAlias, cast
 
@@ -33,6 +33,7 @@ from ..runtime.actor import Actor
 from ..runtime.alarms import Alarm, after_commit
 from ..runtime.call import invoke
 from ..runtime.chain import Turn
+from ..runtime.clock import moment
 from ..runtime.codec import decode_plain, encode_unchecked
 from ..runtime.durations import Duration, SentDuration, to_seconds
 from ..runtime.methods import MethodPlan, shared
@@ -224,8 +225,8 @@ class Queue(Actor):
         for lane in lanes:
             front = self.storage.list((READY, lane.number), type=StoredMessage, limit=1)
             for message in front.values():
-                moment = _moment(message.sent_ms)
-                sent_at = moment if sent_at is None else min(sent_at, moment)
+                at = moment(message.sent_ms)
+                sent_at = at if sent_at is None else min(sent_at, at)
         return QueueStats(
             sum(lane.depth for lane in lanes),
             sum(lane.dead for lane in lanes),
@@ -489,10 +490,6 @@ def _of(group: str | None) -> str:
     return f" of group {group!r}" if group else ""
 
 
-def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, UTC)
-
-
 def _dead_message(dead: StoredDead) -> DeadMessage:
     message = dead.message
     return DeadMessage(
@@ -500,6 +497,6 @@ def _dead_message(dead: StoredDead) -> DeadMessage:
         decode_plain(message.body),
         message.attempts,
         dead.error,
-        _moment(message.sent_ms),
-        _moment(dead.died_ms),
+        moment(message.sent_ms),
+        moment(dead.died_ms),
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from types import TracebackType
 
 import lmdb
 import msgspec
 
+from ..runtime.address import show_key
+from ..runtime.clock import moment
 from ..storage import layout
 from ..storage.environment import Environment
 from ..storage.errors import Damaged
@@ -21,12 +22,7 @@ from ..storage.keys import decode_key
 from ..storage.values import open_value
 from .handle import DeadLetter, RunInfo, dead_letter
 from .workflow.head import RunHead
-from .workflow.journal import (
-    Record,
-    decode_records,
-    journal_prefix,
-    position_key,
-)
+from .workflow.journal import Record, decode_records, journal_prefix, position_key
 
 
 class _RunFields(msgspec.Struct):
@@ -82,9 +78,8 @@ def _runs(txn: lmdb.Transaction) -> Iterator[tuple[RunInfo, bytes]]:
             continue
         fields_key = base + layout.FIELDS
         head = _decode_fields(open_value(fields_key, txn.get(fields_key) or b"")).head
-        parts = decode_key(key[3:])
-        run_id = "/".join(str(part) for part in parts) if isinstance(parts, tuple) else str(parts)
-        created_at, updated_at = _moment(head.created_ms), _moment(head.updated_ms)
+        run_id = show_key(decode_key(key[3:]))
+        created_at, updated_at = moment(head.created_ms), moment(head.updated_ms)
         workflow = names.get(key[1:3], key[1:3].hex())
         yield (
             RunInfo(workflow, run_id, head.status, created_at, updated_at, head.correlation_id, head.error),
@@ -112,7 +107,3 @@ def _scan(txn: lmdb.Transaction, prefix: bytes) -> Iterator[tuple[bytes, bytes]]
             if not key.startswith(prefix):
                 return
             yield key, open_value(key, stored)
-
-
-def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, UTC)

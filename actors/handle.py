@@ -5,11 +5,13 @@ Any number of them, for ever; none keeps the run in memory.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import msgspec
 
+from ..runtime.address import show_key
+from ..runtime.clock import moment
 from ..storage.errors import CallerError
 from .errors import ErrorRecord, RunNotFound
 from .workflow.head import ENDED, RunHead, RunStatus
@@ -69,7 +71,7 @@ class Run(Generic[Out]):
     @property
     def id(self) -> str:
         """The id as text."""
-        return show_id(self._ref.key)
+        return show_key(self._ref.key)
 
     @property
     def workflow(self) -> str:
@@ -163,7 +165,7 @@ def dead_letter(workflow: str, id_: str, records: list[Record]) -> DeadLetter | 
         workflow,
         id_,
         fold.started.correlation_id,
-        _moment(failed.at_ms),
+        moment(failed.at_ms),
         msgspec.msgpack.decode(fold.input),
         failed.error,
         failed.step,
@@ -176,19 +178,10 @@ def run_info(ref: Ref, head: RunHead) -> RunInfo:
     """A head as it is shown."""
     return RunInfo(
         ref.type.name,
-        show_id(ref.key),
+        show_key(ref.key),
         head.status,
-        _moment(head.created_ms),
-        _moment(head.updated_ms),
+        moment(head.created_ms),
+        moment(head.updated_ms),
         head.correlation_id,
         head.error,
     )
-
-
-def show_id(key: ActorKey) -> str:
-    """A run's id as text."""
-    return "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
-
-
-def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, UTC)

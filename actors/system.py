@@ -25,6 +25,7 @@ from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, ActorSystem
 from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError, InvalidValue
 from ..storage.group_commit import Writes
+from ..storage.store import MIN_FREE_BYTES
 from .correlation import current_correlation_id, new_correlation_id
 from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
@@ -85,7 +86,7 @@ class Runtime(ActorSystem):
         seed: int | None = None,
         limits: Limits | None = None,
         quota_bytes: int | None = None,
-        min_free_bytes: int = 64 << 20,
+        min_free_bytes: int = MIN_FREE_BYTES,
         wrap_log: Callable[[CommitLog], CommitLog] | None = None,
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
         gc_threshold: int | None = GC_THRESHOLD,
@@ -107,10 +108,6 @@ class Runtime(ActorSystem):
             raise CallerError(f"max_running must be at least 1; got {max_running}")
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
-
-    async def __aenter__(self) -> Runtime:
-        await self.open()
-        return self
 
     # -- workflows -----------------------------------------------------------------------------------------
 
@@ -171,7 +168,6 @@ class Runtime(ActorSystem):
             raise CallerError(f"on_conflict must be one of {', '.join(_ON_CONFLICT)}; got {on_conflict!r}")
         caller = CALLER.get()
         scope, turn = (None, None) if caller is None else self._starts_from(caller)
-        key_bytes = b""
         if id is not None:
             normal, key_bytes = normal_key(check_run_id(id), kind.name)
         else:

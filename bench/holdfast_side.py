@@ -1,6 +1,6 @@
 """Holdfast's side of every scenario: the work of ``floor``, written as a user of the library would write it.
 
-The four functions have the names, the parameters and the units of those in ``floor``.
+The functions have the names, the parameters and the units of those in ``floor``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from ..storage.errors import InvalidKey
-from ..storage.keys import MAX_ACTOR_KEY_BYTES, KeyPart, encode_key
+from ..storage.keys import MAX_ACTOR_KEY_BYTES, Key, KeyPart, encode_key
 
 ActorKey: TypeAlias = str | int | tuple[KeyPart, ...]
 GivenKey: TypeAlias = ActorKey | UUID | tuple[KeyPart | UUID, ...]
@@ -33,8 +33,13 @@ def normal_key(key: GivenKey, type_name: str) -> tuple[ActorKey, bytes]:
     return normal, encode_key(normal, limit_bytes=MAX_ACTOR_KEY_BYTES, what=f"key of {type_name}")
 
 
+def show_key(key: Key) -> str:
+    """A key as text; the parts of a tuple between slashes."""
+    return "/".join([str(part) for part in key]) if isinstance(key, tuple) else str(key)
+
+
 def show_address(type_name: str, key: ActorKey) -> str:
     """`Type/key`, cut to a length that fits a log line."""
-    text = "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+    text = show_key(key)
     safe = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
     return f"{type_name}/{safe if len(safe) <= 120 else safe[:117] + '...'}"

@@ -7,7 +7,7 @@ it.  Firing is a turn (alarm_scheduler.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ from ..storage import layout
 from ..storage.errors import CallerError, InvalidKey, InvalidValue
 from ..storage.group_commit import Writes
 from ..storage.keys import next_prefix
+from .clock import moment
 from .codec import BAD_VALUE, decode_plain, encode, reason
 from .durations import Duration, to_due_ms, to_seconds
 from .errors import InvalidActor
@@ -47,9 +48,9 @@ class Alarm:
 
     def __init__(self, name: str, record: AlarmRecord) -> None:
         self.name = name
-        self.scheduled_at = _moment(record.scheduled_ms)
+        self.scheduled_at = moment(record.scheduled_ms)
         """When it was to fire (with a zone)."""
-        self.due_at = _moment(record.due_ms)
+        self.due_at = moment(record.due_ms)
         """When this attempt was due; later than `scheduled_at` in a retry."""
         self.retry_count = record.retries
         """Retries made before this attempt: 0 the first time."""
@@ -176,7 +177,7 @@ def read_alarm(place: Place, name: bytes) -> AlarmRecord | None:
 def alarm_writes(place: Place, name: bytes, record: AlarmRecord | None) -> Writes:
     """What sets the alarm `name` to `record` (None: takes it back), in place of what is set now."""
     writes: Writes = {}
-    number = decode_owner(place)
+    number = owner_number(place)
     old = read_alarm(place, name)
     if old is not None:
         writes[layout.due_key(old.due_ms, number, name)] = None
@@ -188,7 +189,7 @@ def alarm_writes(place: Place, name: bytes, record: AlarmRecord | None) -> Write
     return writes
 
 
-def decode_owner(place: Place) -> int:
+def owner_number(place: Place) -> int:
     """The number of the actor."""
     return int.from_bytes(place.owner()[1:], "big")
 
@@ -199,10 +200,6 @@ def after_commit(turn: Turn, callback: Callable[[int], None]) -> None:
     if root.after_commit is None:
         root.after_commit = []
     root.after_commit.append(callback)
-
-
-def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, UTC)
 
 
 _encode = msgspec.msgpack.Encoder().encode

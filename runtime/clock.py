@@ -1,6 +1,6 @@
-"""The clock.
+"""The clock: what time it is, and calling back later.
 
-What time it is, and calling back later.  Everything that has to do with time asks it, so tests can move it.
+Everything that has to do with time asks it, so tests can move it.
 
 Wall time (milliseconds since 1970) decides when alarms, sleeps and retries are due, since they outlive the
 process.
@@ -13,6 +13,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -85,6 +86,11 @@ class ManualClock:
     def _pass(self, microseconds: int) -> None:
         self._elapsed_us += microseconds
         self._now_us += microseconds
+
+
+def moment(time_ms: int) -> datetime:
+    """Milliseconds since 1970 as people read them, with a zone."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
 
 
 class _ManualTimer:

@@ -20,6 +20,7 @@ import msgspec
 
 from ..storage.errors import Damaged
 from ..storage.keys import IndexValue
+from ..storage.table import index_value
 from .codec import BAD_VALUE, ENCODER, decode_plain, reason
 from .errors import InvalidActor, InvalidResult
 
@@ -182,8 +183,6 @@ IndexGetter = Callable[[object], "tuple[IndexValue, ...]"]
 
 
 def _index_getters(actor_type: type, hints: dict[str, object]) -> dict[tuple[str, ...], IndexGetter]:
-    from ..storage.table import index_value
-
     declared: object = getattr(actor_type, "indexes", ())
     getters: dict[tuple[str, ...], IndexGetter] = {}
     for one in _tuple_of(declared, actor_type):

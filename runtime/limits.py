@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from ..storage.group_commit import MAX_BATCH_BYTES, MAX_BATCH_PUTS, MAX_STAGED_BYTES
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a runtime holds at most.  Errors name the bound that was met."""
 
     max_active: int = 10_000
-    """Activations in memory.
-
-    Beyond it the longest unused leave first (more stay only while all are needed).
-    """
+    """Activations in memory; beyond it the longest unused leave (more stay only while all are needed)."""
     idle_seconds: float = 60.0
     """An activation leaves memory after so long without a call."""
     max_mailbox: int = 10_000
@@ -21,11 +20,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Alarms being handled at the same time; the others wait on disk."""
     stall_seconds: float | None = 1.0
     """A turn that blocks the loop longer is named in the log; None for no watchdog."""
-    max_batch_puts: int = 4_000
+    max_batch_puts: int = MAX_BATCH_PUTS
     """Keys written by one commit; the loop waits about 1 us for each."""
-    max_batch_bytes: int = 16 << 20
+    max_batch_bytes: int = MAX_BATCH_BYTES
     """Bytes written by one commit."""
-    max_staged_bytes: int = 256 << 20
+    max_staged_bytes: int = MAX_STAGED_BYTES
     """Bytes that wait for the disk; beyond it `Overloaded`."""
     close_seconds: float = 5.0
     """How long `close` waits for turns that still run."""

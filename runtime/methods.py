@@ -28,7 +28,7 @@ HOOKS: Final = frozenset({"on_activate", "on_alarm", "on_evict"})
 
 
 def shared(method: Method) -> Method:
-    """Mark a method that only reads: it may run beside a turn, on the state that was last committed."""
+    """Mark a method that only reads: it may run beside a turn, on the fields as last staged."""
     method._holdfast_shared = True  # type: ignore[attr-defined]
     return method
 

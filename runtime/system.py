@@ -22,7 +22,7 @@ from ..storage import layout
 from ..storage.commit_log import CommitLog
 from ..storage.errors import StorageClosed, StorageError, StorageFailed
 from ..storage.keys import Key, decode_key
-from ..storage.store import Store
+from ..storage.store import MIN_FREE_BYTES, Store
 from ..storage.table import Row, Table
 from . import process_settings
 from .actor import Actor
@@ -70,7 +70,7 @@ class ActorSystem:
         seed: int | None = None,
         limits: Limits | None = None,
         quota_bytes: int | None = None,
-        min_free_bytes: int = 64 << 20,
+        min_free_bytes: int = MIN_FREE_BYTES,
         wrap_log: Callable[[CommitLog], CommitLog] | None = None,
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
         gc_threshold: int | None = GC_THRESHOLD,

@@ -62,9 +62,9 @@ class Problem(NamedTuple):
 def check(where: Environment | str | os.PathLike[str], *, limit: int = MAX_PROBLEMS) -> list[Problem]:
     """All problems of a folder, at most `limit`; an empty list means that it is sound.
 
-    `where` is a path (opened for reading, also while another process owns it) or an open environment; it may
-    be called in a
-    thread.  Raises `Damaged`, `FormatRefused` or `FolderRefused` when the folder can't even be opened.
+    `where` is a path (opened for reading, also while another process owns it) or an open environment.  It may
+    be called in a thread.  Raises `Damaged`, `FormatRefused` or `FolderRefused` when the folder can't even be
+    opened.
     """
     if not isinstance(where, Environment):
         environment = Environment(where, read_only=True)
@@ -89,8 +89,7 @@ def check(where: Environment | str | os.PathLike[str], *, limit: int = MAX_PROBL
 
 
 class _Check:
-    """One walk over all keys of a snapshot, in their order: META, TYPE and DIRECTORY come before what needs
-    them."""
+    """One walk over all keys of a snapshot in order: META, TYPE, DIRECTORY come before what needs them."""
 
     def __init__(self, txn: lmdb.Transaction) -> None:
         self._txn = txn

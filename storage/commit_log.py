@@ -54,8 +54,10 @@ class CommitLog(Protocol):
     """Where batches become durable, one after the other, on the writer thread."""
 
     def commit(self, writes: Mapping[bytes, bytes | None], staged: Callable[[], None]) -> CommitResult:
-        """Make the writes (None deletes) durable as one.  Calls `staged` once, as soon as it needs the
-        interpreter no more."""
+        """Make the writes (None deletes) durable as one.
+
+        Calls `staged` once, as soon as it needs the interpreter no more.
+        """
         ...
 
     def space(self) -> Space:

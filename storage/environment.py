@@ -45,10 +45,13 @@ _environments: weakref.WeakSet[Environment] = weakref.WeakSet()
 
 
 class Environment:
-    """An open LMDB environment with its locks.  `read_only` opens beside a living owner and takes no lock of
-    its own."""
+    """An open LMDB environment with its locks."""
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        """`read_only` opens beside a living owner and takes no lock.
+
+        Raises `FolderInUse`, `FolderRefused`, `FormatRefused` or `Damaged`.
+        """
         self.path = Path(path)
         self.read_only = read_only
         # Why it can't be used any more; None while it can.

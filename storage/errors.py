@@ -90,8 +90,10 @@ E = TypeVar("E", bound=HoldfastError)
 
 
 def fresh(error: E) -> E:
-    """A copy of a lasting error, to raise: raising the same object again and again would lengthen its
-    traceback for ever."""
+    """A copy of a lasting error, to raise.
+
+    Raising the same object again and again would lengthen its traceback for ever.
+    """
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__
     return copy

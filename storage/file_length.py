@@ -75,8 +75,7 @@ class _Pages:
 
 
 def _missing_pages(pages: _Pages, snapshot: int) -> set[int]:
-    """Pages behind the end of the file that the snapshot (or, if it's gone, the newest one) doesn't count as
-    free."""
+    """Pages behind the end of the file that aren't free for the snapshot (if it's gone, for the newest)."""
     metas = [pages.read(number) for number in (0, 1)]
     by_snapshot = {_U64.unpack_from(meta, _META_LAST_PAGE + 8)[0]: meta for meta in metas}
     meta = by_snapshot.get(snapshot) or by_snapshot[max(by_snapshot)]

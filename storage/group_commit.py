@@ -76,8 +76,14 @@ class GroupCommit:
         max_batch_bytes: int = MAX_BATCH_BYTES,
         max_staged_bytes: int = MAX_STAGED_BYTES,
     ) -> None:
-        """`seal` adds the batch's own records just before it leaves; `on_failed(first number, error)` runs
-        before any waiter hears."""
+        """Start the writer thread; `close` or `abandon` ends it.
+
+        last_number   the newest commit that is durable already
+        seal          adds the batch's own records just before it leaves
+        on_failed     called with (first failed commit number, error) before any waiter hears
+        on_broken     called once when nothing can be committed any more
+        on_space      called with the room after each durable commit
+        """
         # Newest durable commit.  Numbers up to it are durable unless they lie in a failed range.
         self.durable = last_number
         self.commits = 0
@@ -146,8 +152,7 @@ class GroupCommit:
 
     @property
     def newest(self) -> int:
-        """The commit that an empty write set rests on: the newest that isn't decided yet, else the last
-        one."""
+        """The commit that an empty write set rests on: the newest that isn't decided yet, else the last one."""
         if self._gathering.writes:
             return self._gathering.number
         pending = self._sealed[-1] if self._sealed else self._in_flight
@@ -204,8 +209,10 @@ class GroupCommit:
         return future
 
     def on_durable(self, number: int, callback: DurableCallback) -> None:
-        """Call `callback(None)` once commit `number` is durable, `callback(error)` if it fails, at once if
-        decided."""
+        """Call `callback(None)` once commit `number` is durable, `callback(error)` if it fails.
+
+        That is at once when it is decided already.
+        """
         batch = self._pending(number) if number > self.durable or self._failed else None
         if batch is None:
             callback(self.failure(number))

@@ -60,8 +60,10 @@ def encode_key(key: Key, *, limit_bytes: int = MAX_STORAGE_KEY_BYTES, what: str 
 
 
 def encode_prefix(prefix: Key, *, what: str = "key prefix") -> bytes:
-    """The bytes that every key below `prefix` starts with: a text that starts so, or a tuple with these first
-    parts."""
+    """What the bytes of every key below `prefix` start with.
+
+    A text stands for texts that start so, a tuple for tuples with these first parts.
+    """
     encoded = encode_key(prefix, what=what)
     return encoded[:-1] if isinstance(prefix, tuple) else encoded
 
@@ -94,8 +96,7 @@ def decode_key(encoded: bytes) -> Key:
 
 
 def encode_index_values(values: tuple[IndexValue, ...]) -> bytes:
-    """Encode the indexed values of one entry, in order and without an end, so that a prefix of them selects a
-    range."""
+    """Encode the indexed values of one entry: in order and without an end, so that some select a range."""
     return b"".join(
         [
             b"\x03" + value.encode() + b"\x00"  # the most frequent kind, as _part makes it
@@ -121,8 +122,10 @@ def encode_number(number: int) -> bytes:
 
 
 def decode_number(data: bytes, position: int = 0) -> tuple[int, int]:
-    """The number at `position` and the position behind it; raises `Damaged` or `IndexError` when it is cut
-    off."""
+    """The number at `position` and the position behind it.
+
+    Raises `Damaged` or `IndexError` when it is cut off.
+    """
     end = position + 1 + data[position]
     if end > len(data):
         raise Damaged(f"the number at byte {position} of {data.hex()} is cut off")

@@ -4,7 +4,7 @@ Everything lies in the main database of one LMDB environment.  A value on disk i
 (4 bytes, big-endian) and the payload.  `number` is an actor's compact integer, `type` the two-byte number of
 an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970 in eight bytes.
 
-    01 name                               META         settings of the folder: see Meta below
+    01 name                               META         of the whole folder: META_FORMAT, META_COMMIT
     02 type name                          TYPE         -> type
     03 type key                           DIRECTORY    -> number
     04 number 01                          FIELDS       declared fields of an actor, one record
@@ -12,7 +12,7 @@ an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970
     04 number 03 name                     ALARM        an actor's alarm by name
     04 number 04 table 00 key             ROW          a table of one actor
     04 number 05 table 00 index values key  ROW_INDEX  -> key
-    04 number 06 step call                REPLY        answer to a call that a step made, until its checkpoint
+    04 number 06 step call nth            REPLY        reply to a call that a step made, until its outcome
     04 number 07 position                 JOURNAL      a run's records
     05 time number name                   DUE          alarms by due time -> type, key
     06 number name                        DEAD_ALARM   alarms whose retries are spent

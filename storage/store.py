@@ -45,21 +45,22 @@ from .group_commit import (
 from .keys import next_prefix
 from .values import open_value
 
-# The tenth of the quota that is kept for deletes and completions.
+MIN_FREE_BYTES: Final = 64 << 20
+# A tenth of the quota is kept for deletes and completions.
 _QUOTA_SHARE: Final = 0.9
 _MISSING: Final = b"\x00missing"  # compared by identity
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Store:
-    """One folder, open for reading and writing by this process.  Made in a running loop by `open`."""
+    """One folder, open for reading and writing by this process.  It is made in a running loop."""
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
         quota_bytes: int | None = None,
-        min_free_bytes: int = 64 << 20,
+        min_free_bytes: int = MIN_FREE_BYTES,
         wrap_log: Callable[[CommitLog], CommitLog] | None = None,
         on_failed: Callable[[int, StorageFailed], None] | None = None,
         on_broken: Callable[[StorageError], None] | None = None,

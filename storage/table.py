@@ -71,8 +71,7 @@ class Table(Generic[Row]):
         index_prefix: bytes,
         owner: bytes | None = b"",
     ) -> None:
-        """`owner` stands between index values and row key in a shared table; None reads the rows of all
-        owners."""
+        """`owner` stands between index values and row key in a shared table; None reads the rows of all."""
         self._access = access
         self._schema = schema
         self._rows = row_prefix
