@@ -131,7 +131,7 @@ class LmdbCommitLog:
         # LMDB reports a full disk as an input/output error (it sees a short write), so ask the disk itself.
         disk = os.statvfs(self._environment.path)
         free = disk.f_bavail * disk.f_frsize
-        if free < 1 << 20:
+        if free < 1 << 20 or isinstance(error, lmdb.DiskError):
             return StorageFull(
                 f"{self._environment.path}: the disk is full ({free} bytes free) while {doing}: {error}"
             )
