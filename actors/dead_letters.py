@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from ..runtime.errors import UnknownActorType
-from ..runtime.registry import find_actor_type
+from ..runtime.registry import find_actor_class
 from ..storage.errors import CallerError
 from .durable_queue import DeadMessage, Queue
 from .errors import RunFailed
@@ -42,7 +42,7 @@ async def redrive(path: str | os.PathLike[str], letter: str) -> str:
             if not await runtime.get(Queue, queue).redrive([id_]):
                 raise CallerError(f"queue {queue!r} holds no dead message {id_!r}")
             return f"message {id_} is back in queue {queue}"
-        workflow = find_actor_type(kind)
+        workflow = find_actor_class(kind)
         if workflow is None or not issubclass(workflow, Workflow):
             raise UnknownActorType(f"no workflow {kind!r} is imported; name its module with --import")
         run = await _failed_run(runtime, workflow, rest)

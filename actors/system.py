@@ -411,10 +411,10 @@ class Runtime(ActorSystem):
 
     # -- wiring --------------------------------------------------------------------------------------------
 
-    def _make_type(self, actor_type: type[Actor], number: int) -> ActorType:
-        if issubclass(actor_type, Workflow):
-            return WorkflowType(actor_type, number)
-        return super()._make_type(actor_type, number)
+    def _make_type(self, actor_class: type[Actor], number: int) -> ActorType:
+        if issubclass(actor_class, Workflow):
+            return WorkflowType(actor_class, number)
+        return super()._make_type(actor_class, number)
 
     def _type_added(self, kind: ActorType) -> None:
         if isinstance(kind, WorkflowType):

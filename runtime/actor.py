@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
 from .address import ActorKey
 from .alarms import Alarm, Alarms
 from .errors import TurnOver
-from .registry import register_actor_type
+from .registry import register_actor_class
 
 if TYPE_CHECKING:
     from .activation import Activation
@@ -40,7 +40,7 @@ class Actor:
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         cls._holdfast_base = False
-        register_actor_type(cls)
+        register_actor_class(cls)
 
     @property
     def key(self) -> ActorKey:

@@ -12,7 +12,7 @@ from ..storage import layout
 from ..storage.errors import ActorError, Damaged
 from .actor import Actor
 from .errors import UnknownActorType
-from .registry import find_actor_type, type_name
+from .registry import find_actor_class, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ class ActorTypes:
         if kind is not None:
             return kind
         name = self.name_of(number)
-        actor_class = find_actor_type(name)
+        actor_class = find_actor_class(name)
         if actor_class is None:
             raise UnknownActorType(
                 f"no class named {name!r} is imported in this process; import the module that defines it"
@@ -104,7 +104,7 @@ class ActorTypes:
         """Make the types of all stored names whose class is imported; the others wait until somebody asks."""
         for name in self.stored():
             try:
-                actor_class = find_actor_type(name)
+                actor_class = find_actor_class(name)
                 if actor_class is not None and actor_class not in self.by_class:
                     self.of(actor_class)
             except ActorError as error:

@@ -31,42 +31,42 @@ _TAKEN: Final = frozenset({"alarms", "indexes", "key", "name", "runtime", "stora
 class FieldPlan:
     """How the fields of one actor type are encoded, checked, restored and indexed."""
 
-    __slots__ = ("_decode", "_defaults", "_getter", "_struct", "_version", "actor_type", "indexes", "names")
+    __slots__ = ("_decode", "_defaults", "_getter", "_struct", "_version", "actor_class", "indexes", "names")
 
-    def __init__(self, actor_type: type) -> None:
-        """Read the annotations of `actor_type`.
+    def __init__(self, actor_class: type) -> None:
+        """Read the annotations of `actor_class`.
 
         Raises `InvalidActor` for a field that has no default or can't be stored.
         """
-        self.actor_type = actor_type
-        hints = declared_hints(actor_type)
+        self.actor_class = actor_class
+        hints = declared_hints(actor_class)
         self.names = tuple(hints)
-        self._version = _class_version(actor_type)
+        self._version = _class_version(actor_class)
         self._defaults: dict[str, Callable[[], object]] = {}
         fields: list[tuple[str, object, object]] = [("version_", int, self._version)]
         for name, hint in hints.items():
             if name in _TAKEN:
                 raise InvalidActor(
-                    f"field {actor_type.__name__}.{name}: actors have a {name} of their own; choose another "
+                    f"field {actor_class.__name__}.{name}: actors have a {name} of their own; choose another "
                     f"name for the field (and write the options name, version and indexes without annotation)"
                 )
-            if not hasattr(actor_type, name):
+            if not hasattr(actor_class, name):
                 raise InvalidActor(
-                    f"field {actor_type.__name__}.{name} needs a default, which a new actor starts with"
+                    f"field {actor_class.__name__}.{name} needs a default, which a new actor starts with"
                 )
-            factory = _default_factory(getattr(actor_type, name))
+            factory = _default_factory(getattr(actor_class, name))
             self._defaults[name] = factory
             fields.append((name, hint, msgspec.field(default_factory=factory)))
         try:
             self._struct = msgspec.defstruct(
-                f"{actor_type.__name__}Fields",
+                f"{actor_class.__name__}Fields",
                 fields,
                 rename={"version_": _VERSION},
             )
             self._decode = msgspec.msgpack.Decoder(self._struct).decode
         except TypeError as error:
             raise InvalidActor(
-                f"a field of {actor_type.__name__} has a type that can't be stored: {error}"
+                f"a field of {actor_class.__name__} has a type that can't be stored: {error}"
             ) from error
         self._getter: Callable[[object], tuple[object, ...]] | None = None
         if len(self.names) == 1:
@@ -74,7 +74,7 @@ class FieldPlan:
             self._getter = lambda instance: (get_one(instance),)
         elif self.names:
             self._getter = attrgetter(*self.names)
-        self.indexes = _index_getters(actor_type, hints)
+        self.indexes = _index_getters(actor_class, hints)
 
     def set_defaults(self, instance: object) -> None:
         """Give `instance` the fields of a new actor."""
@@ -121,7 +121,7 @@ class FieldPlan:
     def _upgraded(self, record: bytes) -> object:
         data: dict[str, object] = decode_plain(record)
         stored_version = data.pop(_VERSION, 1)
-        upgrade = getattr(self.actor_type, "upgrade", None)
+        upgrade = getattr(self.actor_class, "upgrade", None)
         if upgrade is None:
             raise ValueError(
                 f"stored version {stored_version}, the class has version {self._version} and no upgrade()"
@@ -131,10 +131,10 @@ class FieldPlan:
         return self._decode(ENCODER.encode(upgraded))
 
 
-def declared_hints(actor_type: type) -> dict[str, object]:
+def declared_hints(actor_class: type) -> dict[str, object]:
     """Names and types of the declared fields, base classes first."""
     hints: dict[str, object] = {}
-    for base in reversed(actor_type.__mro__):
+    for base in reversed(actor_class.__mro__):
         if base.__dict__.get("_holdfast_base", False):
             continue
         # Only the fields' own annotations are resolved: others may name what only a type checker imports.
@@ -159,10 +159,12 @@ def declared_hints(actor_type: type) -> dict[str, object]:
     return hints
 
 
-def _class_version(actor_type: type) -> int:
-    version = getattr(actor_type, "version", 1)
+def _class_version(actor_class: type) -> int:
+    version = getattr(actor_class, "version", 1)
     if type(version) is not int or version < 1:
-        raise InvalidActor(f"{actor_type.__name__}.version must be a whole number from 1 on; got {version!r}")
+        raise InvalidActor(
+            f"{actor_class.__name__}.version must be a whole number from 1 on; got {version!r}"
+        )
     return version
 
 
@@ -182,24 +184,24 @@ def _default_factory(default: object) -> Callable[[], object]:
 IndexGetter = Callable[[object], "tuple[IndexValue, ...]"]
 
 
-def _index_getters(actor_type: type, hints: dict[str, object]) -> dict[tuple[str, ...], IndexGetter]:
-    declared: object = getattr(actor_type, "indexes", ())
+def _index_getters(actor_class: type, hints: dict[str, object]) -> dict[tuple[str, ...], IndexGetter]:
+    declared: object = getattr(actor_class, "indexes", ())
     getters: dict[tuple[str, ...], IndexGetter] = {}
-    for one in _tuple_of(declared, actor_type):
-        names = tuple(str(name) for name in ((one,) if isinstance(one, str) else _tuple_of(one, actor_type)))
+    for one in _tuple_of(declared, actor_class):
+        names = tuple(str(name) for name in ((one,) if isinstance(one, str) else _tuple_of(one, actor_class)))
         for name in names:
             if name.split(".")[0] not in hints:
                 raise InvalidActor(
-                    f"{actor_type.__name__}.indexes names {name!r}, which is no declared field"
+                    f"{actor_class.__name__}.indexes names {name!r}, which is no declared field"
                 )
         getters[names] = _values_getter(names, index_value)
     return getters
 
 
-def _tuple_of(value: object, actor_type: type) -> tuple[object, ...]:
+def _tuple_of(value: object, actor_class: type) -> tuple[object, ...]:
     if not isinstance(value, tuple):
         raise InvalidActor(
-            f"{actor_type.__name__}.indexes must be a tuple of tuples of field names; got {value!r}"
+            f"{actor_class.__name__}.indexes must be a tuple of tuples of field names; got {value!r}"
         )
     return cast("tuple[object, ...]", value)
 

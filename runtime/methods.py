@@ -42,17 +42,17 @@ class MethodPlan:
     )  # fmt: skip
 
     def __init__(
-        self, actor_type: type, name: str, function: Callable[..., Coroutine[Any, Any, object]]
+        self, actor_class: type, name: str, function: Callable[..., Coroutine[Any, Any, object]]
     ) -> None:
         self.name = name
         self.function = function
         self.shared: bool = getattr(function, "_holdfast_shared", False)
-        where = f"{actor_type.__name__}.{name}"
+        where = f"{actor_class.__name__}.{name}"
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[1:]
         self._signature = signature.replace(parameters=parameters)
         try:
-            hints = get_type_hints(function, include_extras=True, localns=vars(actor_type))
+            hints = get_type_hints(function, include_extras=True, localns=vars(actor_class))
         except NameError as error:
             raise InvalidActor(
                 f"an annotation of {where} can't be resolved: {error}; define it at module level"
@@ -155,21 +155,21 @@ class MethodPlan:
             ) from None
 
 
-def method_plans(actor_type: type) -> dict[str, MethodPlan]:
+def method_plans(actor_class: type) -> dict[str, MethodPlan]:
     """The plans of all methods that may be called from outside."""
     plans: dict[str, MethodPlan] = {}
-    for name in dir(actor_type):
+    for name in dir(actor_class):
         if name.startswith("_") or name in HOOKS:
             continue
-        attribute = inspect.getattr_static(actor_type, name)
+        attribute = inspect.getattr_static(actor_class, name)
         if inspect.iscoroutinefunction(attribute):
             if name in _REF_NAMES:
                 raise InvalidActor(
-                    f"{actor_type.__name__}.{name}: every ref has a {name} of its own; choose another name"
+                    f"{actor_class.__name__}.{name}: every ref has a {name} of its own; choose another name"
                 )
-            plans[name] = MethodPlan(actor_type, name, attribute)
+            plans[name] = MethodPlan(actor_class, name, attribute)
         elif getattr(attribute, "_holdfast_shared", False):
-            raise InvalidActor(f"{actor_type.__name__}.{name} is marked @shared but is not an async method")
+            raise InvalidActor(f"{actor_class.__name__}.{name} is marked @shared but is not an async method")
     return plans
 
 

@@ -28,12 +28,12 @@ class Ref:
 
     __slots__ = ("__weakref__", "activation", "directory_key", "key", "key_bytes", "system", "type")
 
-    def __init__(self, system: ActorSystem, actor_type: ActorType, key: ActorKey, key_bytes: bytes) -> None:
+    def __init__(self, system: ActorSystem, kind: ActorType, key: ActorKey, key_bytes: bytes) -> None:
         self.system = system
-        self.type = actor_type
+        self.type = kind
         self.key = key
         self.key_bytes = key_bytes
-        self.directory_key = layout.DIRECTORY + actor_type.number_bytes + key_bytes
+        self.directory_key = layout.DIRECTORY + kind.number_bytes + key_bytes
         self.activation: Activation | None = None
 
     def __str__(self) -> str:

@@ -13,25 +13,25 @@ from .errors import UnknownActorType
 _classes: dict[str, list[weakref.ref[type]]] = {}
 
 
-def type_name(actor_type: type) -> str:
+def type_name(actor_class: type) -> str:
     """The stored name of an actor type."""
-    own = actor_type.__dict__.get("name")
-    return own if isinstance(own, str) else actor_type.__name__
+    own = actor_class.__dict__.get("name")
+    return own if isinstance(own, str) else actor_class.__name__
 
 
-def register_actor_type(actor_type: type) -> None:
+def register_actor_class(actor_class: type) -> None:
     """Remember a class by its name.  A class defined again in the same place replaces the former one."""
-    name = type_name(actor_type)
-    place = (actor_type.__module__, actor_type.__qualname__)
+    name = type_name(actor_class)
+    place = (actor_class.__module__, actor_class.__qualname__)
     kept = [
         known
         for known in _classes.get(name, [])
         if (cls := known()) is not None and (cls.__module__, cls.__qualname__) != place
     ]
-    _classes[name] = [*kept, weakref.ref(actor_type)]
+    _classes[name] = [*kept, weakref.ref(actor_class)]
 
 
-def find_actor_type(name: str) -> type | None:
+def find_actor_class(name: str) -> type | None:
     """The only class with this name, None when there is none.
 
     Raises `UnknownActorType` when there are several.

@@ -27,16 +27,16 @@ class Schemas:
         self._known: dict[bytes, TableSchema] = {}
         self._stored: set[bytes] = set()
 
-    def check(self, actor_type: ActorType, name: bytes, schema: TableSchema) -> None:
+    def check(self, kind: ActorType, name: bytes, schema: TableSchema) -> None:
         """Raise `CallerError` when the table was stored, or used before, with another schema."""
-        key = layout.TABLE + actor_type.number_bytes + name
+        key = layout.TABLE + kind.number_bytes + name
         known = self._known.get(key)
         if known is None:
             stored = self._store.get(key)
             known = schema if stored is None else _decode(stored)
         if known is not schema and (known.key, known.indexes) != (schema.key, schema.indexes):
             raise CallerError(
-                f"table {name.decode()!r} of {actor_type.name} has key={known.key!r} and "
+                f"table {name.decode()!r} of {kind.name} has key={known.key!r} and "
                 f"indexes={list(known.indexes)}, now asked for with key={schema.key!r} and "
                 f"indexes={list(schema.indexes)}; use another name for the table"
             )

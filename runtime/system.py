@@ -259,8 +259,8 @@ class ActorSystem:
         """What is known of an actor class; its name gets a number on disk when it is new."""
         return self.actor_types.of(actor_type)
 
-    def _make_type(self, actor_type: type[Actor], number: int) -> ActorType:
-        return ActorType(actor_type, number)
+    def _make_type(self, actor_class: type[Actor], number: int) -> ActorType:
+        return ActorType(actor_class, number)
 
     def _type_added(self, kind: ActorType) -> None:
         """For the layer above: a type is used for the first time."""

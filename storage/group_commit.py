@@ -152,7 +152,7 @@ class GroupCommit:
 
     @property
     def newest(self) -> int:
-        """The commit that an empty write set rests on: the newest that isn't decided yet, else the last one."""
+        """The commit that an empty write set rests on: the newest undecided one, else the last one."""
         if self._gathering.writes:
             return self._gathering.number
         pending = self._sealed[-1] if self._sealed else self._in_flight

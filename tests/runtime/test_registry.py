@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.runtime.actor import Actor
 from holdfast.runtime.errors import InvalidActor, UnknownActorType
-from holdfast.runtime.registry import find_actor_type, register_actor_type, type_name
+from holdfast.runtime.registry import find_actor_class, register_actor_class, type_name
 from holdfast.runtime.system import ActorSystem
 
 
@@ -36,14 +36,14 @@ def twin(place: str) -> type[OnceOnly]:
         pass
 
     Twin.__qualname__ = place
-    register_actor_type(Twin)
+    register_actor_class(Twin)
     return Twin
 
 
 def test_a_class_is_found_by_its_name() -> None:
     """Defining a class is enough."""
-    assert find_actor_type("OnceOnly") is OnceOnly
-    assert find_actor_type("Nowhere") is None
+    assert find_actor_class("OnceOnly") is OnceOnly
+    assert find_actor_class("Nowhere") is None
 
 
 def test_the_name_may_be_set() -> None:
@@ -77,14 +77,14 @@ def test_defined_again_in_the_same_place() -> None:
     """Running a cell or a module again replaces the class."""
     first, second = twin("cell.Twin1"), twin("cell.Twin1")
     assert first is not second
-    assert find_actor_type("Twin") is second
+    assert find_actor_class("Twin") is second
 
 
 def test_a_name_claimed_twice() -> None:
     """Two classes with one name are told with their places, and how to choose."""
     one, other = twin("here.Twin"), twin("there.Twin")
     with pytest.raises(UnknownActorType, match=r"'Twin' is registered twice.*here.*there.*name"):
-        find_actor_type("Twin")
+        find_actor_class("Twin")
     del one, other
 
 
