@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     slow_sync_seconds = options.slow_disk / 1000
     sizes = Sizes(options.quick, slow_sync_seconds)
     scenarios = list(dict.fromkeys(options.scenario or DEFAULT_SCENARIOS))
-    scale_scenarios = [scenario for scenario in scenarios if scenario in SCALE_SCENARIOS]
+    scale_scenarios: list[str] = [scenario for scenario in scenarios if scenario in SCALE_SCENARIOS]
     cases = [
         case
         for scenario in scenarios

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.storage.commit_log import CommitLog, Space
-from holdfast.storage.errors import Damaged, InvalidValue, Overloaded, StorageClosed, StorageFailed, StorageFull
+from holdfast.storage.errors import (
+    Damaged,
+    InvalidValue,
+    Overloaded,
+    StorageClosed,
+    StorageFailed,
+    StorageFull,
+)
 from holdfast.storage.group_commit import Writes
 from holdfast.storage.store import Store
 from tests.storage.helpers import FAILED, GatedLog, HeldLog, open_store, storage_key, turn_loop, write
@@ -207,7 +214,7 @@ async def test_little_free_space_refuses_growth_until_there_is_more(tmp_path: Pa
 
 
 async def test_too_much_waiting_for_the_disk_is_refused(tmp_path: Path) -> None:
-    """The bound of staged bytes is told as Overloaded, what can never fit as InvalidValue; completions pass both."""
+    """Too many staged bytes are Overloaded, what can never fit is InvalidValue; completions pass both."""
     async with open_store(tmp_path / "data", max_staged_bytes=1000) as store:
         store.stage({b"b": bytes(600)})
         with pytest.raises(Overloaded):

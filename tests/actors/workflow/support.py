@@ -45,7 +45,7 @@ async def settle(rt: Runtime) -> None:
 async def until(condition: Callable[[], bool], what: str = "it") -> None:
     """Return once `condition` holds."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.001)
     assert condition(), what
 
@@ -53,7 +53,7 @@ async def until(condition: Callable[[], bool], what: str = "it") -> None:
 async def until_status(run: Run[T], *statuses: RunStatus) -> RunStatus:
     """Return once the run has one of these statuses."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while (status := await run.status()) not in statuses:
+        while (status := await run.status()) not in statuses:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.001)
     return status
 
@@ -65,7 +65,7 @@ async def soon(work: Awaitable[T]) -> T:
 
 
 async def crash(rt: Runtime) -> None:
-    """What a dying process leaves: the folder as it is on disk now.  Nothing is cleaned up, nothing more is written."""
+    """What a dying process leaves: the folder as it is on disk; nothing is cleaned up or written any more."""
     rt.store.abandon(StorageClosed("the test let the process die"))
     rt._stop_parts()
     rt._end()
@@ -123,8 +123,9 @@ def live_runs() -> int:
 
 
 class CrashLog:
-    """A commit log that dies with the process after so many commits: `Runtime(path, wrap_log=CrashLog(3).wrap)`.
+    """A commit log that dies with the process after so many commits.
 
+    Give it to `Runtime(path, wrap_log=CrashLog(3).wrap)`.
     The commit that dies may be on disk already (`kept`); nobody is told of it in either case.
     """
 
@@ -175,9 +176,16 @@ class Folder:
     ) -> Runtime:
         """Open it; what was open before must be closed or crashed."""
         rt = Runtime(
-            self.path, clock=self.clock, seed=1, max_running=max_running, limits=limits or Limits(stall_seconds=None),
-            wrap_log=wrap_log, min_free_bytes=0, deps=deps, switch_interval_seconds=None,
-        )  # fmt: skip
+            self.path,
+            clock=self.clock,
+            seed=1,
+            max_running=max_running,
+            limits=limits or Limits(stall_seconds=None),
+            wrap_log=wrap_log,
+            min_free_bytes=0,
+            deps=deps,
+            switch_interval_seconds=None,
+        )
         await rt.open()
         self.rt = rt
         return rt

@@ -14,14 +14,22 @@ import pytest
 
 from holdfast import Actor, Counter, Fatal, Limits, Retry, Runtime, StepError, Workflow
 from holdfast.actors.errors import InvalidInput, RunExists, RunFailed
+from holdfast.actors.workflow.journal import Redriven, StepDone, journal_prefix, position_key
 from holdfast.actors.workflow.live_run import UNCLOSED
-from holdfast.actors.workflow.journal import Redriven, StepDone, position_key, journal_prefix
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.errors import NotRunning
 from holdfast.storage import layout
 from holdfast.storage.errors import CallerError, StorageError, StorageFailed
 from tests.actors.workflow.support import (
-    Folder, live_runs, pass_time, play, rows, settle, soon, turns, until, until_status,
+    Folder,
+    live_runs,
+    pass_time,
+    play,
+    rows,
+    settle,
+    soon,
+    turns,
+    until,
 )  # fmt: skip
 from tests.runtime.support import FailingLog, HeldLog
 
@@ -74,7 +82,7 @@ class Retries(Workflow):
         return await self.step(mark, name)
 
 
-# -- recovery --------------------------------------------------------------------------------------------------------
+# -- recovery ------------------------------------------------------------------------------------------------
 
 
 async def test_a_running_run_goes_on_after_a_crash(folder: Folder, clock: ManualClock) -> None:
@@ -201,7 +209,7 @@ async def test_a_journal_that_is_damaged_makes_its_run_stuck(folder: Folder, clo
     assert rt.engine.places.running == 0
 
 
-# -- places ----------------------------------------------------------------------------------------------------------
+# -- places --------------------------------------------------------------------------------------------------
 
 
 class One(Workflow):
@@ -304,7 +312,7 @@ async def test_places_are_given_back_whatever_happens(folder: Folder, clock: Man
         assert rt.engine.places.running_of(rt.workflow_type(One)) == 0
 
 
-# -- memory ----------------------------------------------------------------------------------------------------------
+# -- memory --------------------------------------------------------------------------------------------------
 
 
 async def test_p8_sleeping_runs_leave_memory(folder: Folder, clock: ManualClock) -> None:
@@ -410,8 +418,10 @@ class Cleanup(Workflow):
 
 
 @pytest.mark.parametrize("how", ["sleep", "group", "generator", "context", "stubborn"])
-async def test_leaving_memory_runs_no_finally_block_with_effect(rt: Runtime, clock: ManualClock, how: str) -> None:
-    """A run that leaves memory has not ended: its `finally` blocks change nothing until it really gets there."""
+async def test_leaving_memory_runs_no_finally_block_with_effect(
+    rt: Runtime, clock: ManualClock, how: str
+) -> None:
+    """A run that leaves memory has not ended: its `finally` blocks change nothing until it gets there."""
     names = ["finally", "nested", "generator", "context"]
     run = await rt.start(Cleanup, how, id="a")
     await settle(rt)
@@ -466,7 +476,7 @@ async def test_a_coroutine_that_can_not_be_closed_is_kept(rt: Runtime, clock: Ma
     UNCLOSED.clear()
 
 
-# -- dead letters ----------------------------------------------------------------------------------------------------
+# -- dead letters --------------------------------------------------------------------------------------------
 
 
 class Order(msgspec.Struct):
@@ -505,7 +515,11 @@ async def test_a_failed_run_is_a_dead_letter(rt: Runtime, clock: ManualClock) ->
     assert (letter.workflow, letter.id, letter.correlation_id) == ("Ships", "a", "c")
     assert (letter.step, letter.attempts, letter.input) == ("ship", 2, {"sku": "pear"})
     assert "ship pear is broken" in letter.error.message
-    assert [record.name for record in letter.history if isinstance(record, StepDone)] == ["mark", "mark", "mark"]
+    assert [record.name for record in letter.history if isinstance(record, StepDone)] == [
+        "mark",
+        "mark",
+        "mark",
+    ]
     info = await run.info()
     assert info.error == letter.error
     assert await rt.dead_letters(Ships, limit=1) == [letter]
@@ -523,7 +537,7 @@ async def test_a_run_that_has_not_failed_is_no_dead_letter(rt: Runtime) -> None:
 
 
 async def test_redrive_goes_on_at_the_failed_step(rt: Runtime, clock: ManualClock) -> None:
-    """After a redrive what succeeded is not run again; the failed step has all its attempts; clean-up doesn't count."""
+    """A redrive runs nothing again that succeeded; the failed step has all its attempts again."""
     BROKEN.add("ship pear")
     run = await rt.start(Ships, Order("pear"), id="a")
     await fails(rt, clock, run)
@@ -656,7 +670,7 @@ async def test_a_redriven_run_waits_for_a_place(folder: Folder, clock: ManualClo
 
 
 async def test_terminate_while_a_call_and_a_step_are_under_way(rt: Runtime, clock: ManualClock) -> None:
-    """Terminated in the middle: the body is cancelled, its later calls are refused, nothing more is written."""
+    """Terminated in the middle: the body is cancelled, later calls of it are refused, nothing is written."""
     ended = asyncio.Event()
 
     async def long() -> None:
@@ -692,14 +706,15 @@ async def test_terminate_of_an_ending_run(rt: Runtime) -> None:
     assert type((await run.history())[-1]).__name__ == "Terminated"
 
 
-# -- divergence ------------------------------------------------------------------------------------------------------
+# -- divergence ----------------------------------------------------------------------------------------------
 
 
 class Changing(Workflow):
     """Its code is changed between two openings by the test."""
 
     async def run(self) -> str:
-        return await CODE[0](self)
+        result: str = await CODE[0](self)
+        return result
 
 
 CODE: list[Callable[[Changing], Any]] = []
@@ -741,11 +756,18 @@ async def raises_early(self: Changing) -> str:
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(renamed, ["one (use 1)", "uno (use 1)"]), (shortened, ["two (use 1)", "ended"]), (swapped, ["one (use 1)", "two (use 1)"]),
-     (sleeps_first, ["one (use 1)", "timer 1"]), (raises_early, ["two (use 1)", "ended"])],
-)  # fmt: skip
-async def test_a_divergence_is_named_and_mended(folder: Folder, clock: ManualClock, code: Any, says: list[str]) -> None:
-    """Code that doesn't fit the journal: stuck, with both sides in the message, nothing lost; the old code goes on."""
+    [
+        (renamed, ["one (use 1)", "uno (use 1)"]),
+        (shortened, ["two (use 1)", "ended"]),
+        (swapped, ["one (use 1)", "two (use 1)"]),
+        (sleeps_first, ["one (use 1)", "timer 1"]),
+        (raises_early, ["two (use 1)", "ended"]),
+    ],
+)
+async def test_a_divergence_is_named_and_mended(
+    folder: Folder, clock: ManualClock, code: Any, says: list[str]
+) -> None:
+    """Code that doesn't fit the journal: stuck, both sides named, nothing lost; the old code goes on."""
     CODE[:] = [original]
     rt = await folder.open()
     await rt.start(Changing, id="a")
@@ -766,7 +788,9 @@ async def test_a_divergence_is_named_and_mended(folder: Folder, clock: ManualClo
     CODE[:] = [original]
     rt = await folder.reopen()
     run = rt.run(Changing, "a")
-    assert await play(rt, clock, run) == "original", "a waiter that comes at once is not told that it is stuck"
+    assert await play(rt, clock, run) == "original", (
+        "a waiter that comes at once is not told that it is stuck"
+    )
     assert SEEN.count("one") == SEEN.count("two") == 1
     assert len(await run.history()) > before
 
@@ -787,7 +811,9 @@ async def test_a_step_that_is_added_at_the_end_is_no_divergence(folder: Folder, 
     assert await play(rt, clock, rt.run(Changing, "a")) == "three"
 
 
-async def test_a_stored_result_that_no_longer_fits_makes_the_run_stuck(folder: Folder, clock: ManualClock) -> None:
+async def test_a_stored_result_that_no_longer_fits_makes_the_run_stuck(
+    folder: Folder, clock: ManualClock
+) -> None:
     """A step whose annotation changed so that its stored result can't be read: stuck with the reason."""
 
     async def number() -> Any:
@@ -821,7 +847,7 @@ async def test_a_stored_result_that_no_longer_fits_makes_the_run_stuck(folder: F
     assert await play(rt, clock, rt.run(Changing, "a")) == "old"
 
 
-# -- failed commits --------------------------------------------------------------------------------------------------
+# -- failed commits ------------------------------------------------------------------------------------------
 
 
 class Mixed(Workflow):
@@ -844,7 +870,9 @@ RUNTIME: list[Runtime] = []
 
 
 @pytest.mark.parametrize("failing", range(1, 14))
-async def test_p9_a_failed_commit_undoes_and_doubles_nothing(folder: Folder, clock: ManualClock, failing: int) -> None:
+async def test_p9_a_failed_commit_undoes_and_doubles_nothing(
+    folder: Folder, clock: ManualClock, failing: int
+) -> None:
     """Whichever commit fails, runs begin anew from the disk, and every call takes effect once."""
     log = FailingLog()
     rt = await folder.open(wrap_log=log.wrap)
@@ -972,11 +1000,11 @@ async def test_a_replace_that_is_refused_harms_nothing(folder: Folder, clock: Ma
     assert await play(rt, clock, run) == "a3"
 
 
-# -- closing ---------------------------------------------------------------------------------------------------------
+# -- closing -------------------------------------------------------------------------------------------------
 
 
 async def test_closing_cancels_bodies_and_waits_for_them(folder: Folder, clock: ManualClock) -> None:
-    """A body in progress is cancelled when the runtime closes and may let go of what it holds; it runs again later."""
+    """A body in progress is cancelled at close and may let go of what it holds; it runs again later."""
 
     class Held(Workflow):
         async def run(self) -> str:
@@ -1040,7 +1068,7 @@ async def test_closing_right_after_a_start(folder: Folder, clock: ManualClock) -
     assert await play(rt, clock, rt.run(Steps, "a")) == "a3"
 
 
-# -- what nobody tried -----------------------------------------------------------------------------------------------
+# -- what nobody tried ---------------------------------------------------------------------------------------
 
 
 async def test_a_replaced_run_with_a_step_in_progress(rt: Runtime) -> None:
@@ -1123,7 +1151,7 @@ async def test_code_that_catches_its_cancellation(folder: Folder, clock: ManualC
 
 
 async def test_run_that_raises_strange_things(rt: Runtime) -> None:
-    """SystemExit, CancelledError, GeneratorExit or a BaseException out of `run()` fail the run, not the loop."""
+    """SystemExit, CancelledError, GeneratorExit, any BaseException of `run()` fail the run, not the loop."""
 
     class Odd(BaseException):
         pass
@@ -1164,7 +1192,7 @@ async def test_run_that_raises_strange_things(rt: Runtime) -> None:
 
 
 async def test_a_recorded_outcome_of_a_cancelled_op_is_skipped(folder: Folder, clock: ManualClock) -> None:
-    """A call whose effect was recorded just when `run()` gave it up: recorded, skipped, the same on replay."""
+    """A call whose effect was recorded just when `run()` gave it up: skipped, and the same on replay."""
 
     class Overtakes(Workflow):
         async def run(self) -> str:
@@ -1201,7 +1229,7 @@ async def test_an_alarm_that_comes_for_a_live_run(folder: Folder, clock: ManualC
 
 
 async def test_a_call_to_another_runtime(folder: Folder, rt: Runtime, tmp_path: Any) -> None:
-    """Another runtime has a log of its own: `run()` may not call it, a step may, and neither folder is harmed."""
+    """Another runtime has its own log: `run()` may not call it, a step may, and neither folder is harmed."""
     async with Runtime(tmp_path / "other", min_free_bytes=0) as other:
 
         async def calls_elsewhere() -> int:
@@ -1295,8 +1323,10 @@ async def test_a_name_with_a_used_id_in_every_state(rt: Runtime, clock: ManualCl
         await rt.start(Nap, 0, id="ended")
 
 
-async def test_logs_name_run_step_and_attempt(rt: Runtime, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """Log lines about failed attempts carry run, step, attempt and correlation id, and none comes on replay."""
+async def test_logs_name_run_step_and_attempt(
+    rt: Runtime, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Log lines of failed attempts carry run, step, attempt and correlation id, and none comes on replay."""
     caplog.set_level(logging.INFO, "holdfast.workflow")
     BROKEN.add("x")
     await rt.start(Retries, "x", id="a", correlation_id="c7")

@@ -31,7 +31,7 @@ def _fresh() -> None:
     GATE[:] = [asyncio.Event()]
 
 
-# -- retries ---------------------------------------------------------------------------------------------------------
+# -- retries -------------------------------------------------------------------------------------------------
 
 
 async def fails(times: int) -> int:
@@ -60,7 +60,9 @@ class Tries(Workflow):
         ({"backoff": "linear", "cap": "15s"}, [10, 15, 15, 15]),
     ],
 )
-async def test_waits_follow_the_policy(rt: Runtime, clock: ManualClock, policy: dict[str, Any], waits: list[int]) -> None:
+async def test_waits_follow_the_policy(
+    rt: Runtime, clock: ManualClock, policy: dict[str, Any], waits: list[int]
+) -> None:
     """AC-49: the n-th wait is exactly what the policy says, to the millisecond."""
     run = await rt.start(Tries, {"limit": 4, "delay": 10, "jitter": 0, "times": 4, **policy})
     assert await play(rt, clock, run) == 5
@@ -86,7 +88,9 @@ async def test_jitter_only_lengthens(rt: Runtime, clock: ManualClock) -> None:
     """Jitter adds up to its share of the wait."""
     run = await rt.start(Tries, {"limit": 4, "delay": 10, "jitter": 0.5, "backoff": "constant", "times": 4})
     await play(rt, clock, run)
-    waits = [record.next_ms - record.at_ms for record in await run.history() if isinstance(record, AttemptFailed)]
+    waits = [
+        record.next_ms - record.at_ms for record in await run.history() if isinstance(record, AttemptFailed)
+    ]
     assert all(10_000 <= wait <= 15_000 for wait in waits)
     assert len(set(waits)) > 1
 
@@ -98,7 +102,7 @@ async def test_limit_is_retries_after_the_first_attempt(rt: Runtime, clock: Manu
         run = await rt.start(Tries, {"limit": limit, "delay": 1, "times": 99})
         with pytest.raises(RunFailed, match=f"tried {'once' if limit == 0 else '3 times'}"):
             await play(rt, clock, run)
-        assert CALLS == list(range(1, limit + 2))
+        assert list(range(1, limit + 2)) == CALLS
 
 
 async def test_a_waiting_retry_shows_as_retrying(rt: Runtime) -> None:
@@ -111,9 +115,19 @@ async def test_a_waiting_retry_shows_as_retrying(rt: Runtime) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"limit": -1}, {"limit": 1.5}, {"limit": 10_001}, {"delay": -1}, {"delay": "soon"}, {"backoff": "quadratic"}, {"jitter": 2},
-     {"cap": -1}, {"delay": float("nan")}, {"jitter": float("nan")}],
-)  # fmt: skip
+    [
+        {"limit": -1},
+        {"limit": 1.5},
+        {"limit": 10_001},
+        {"delay": -1},
+        {"delay": "soon"},
+        {"backoff": "quadratic"},
+        {"jitter": 2},
+        {"cap": -1},
+        {"delay": float("nan")},
+        {"jitter": float("nan")},
+    ],
+)
 def test_policies_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
     """A policy is checked when it is made."""
     with pytest.raises(CallerError):
@@ -144,7 +158,8 @@ class Caught(Workflow):
             await self.step(fatal, kind)
         except StepError as error:
             await self.step(note, "cleaned up")
-            return f"{error.step} {error.nth} {error.attempts} {error.cause.type} {error.cause.message} {error.cause.fatal}"
+            cause = error.cause
+            return f"{error.step} {error.nth} {error.attempts} {cause.type} {cause.message} {cause.fatal}"
         return "not failed"
 
 
@@ -164,6 +179,7 @@ async def test_a_caught_failure_stays_caught_on_replay(folder: Folder, clock: Ma
 
     class CaughtThenSleeps(Workflow):
         async def run(self) -> str:
+            message = ""
             try:
                 await self.step(fatal, "plain")
             except StepError as error:
@@ -181,7 +197,7 @@ async def test_a_caught_failure_stays_caught_on_replay(folder: Folder, clock: Ma
     assert CALLS == [1]
 
 
-# -- timeouts --------------------------------------------------------------------------------------------------------
+# -- timeouts ------------------------------------------------------------------------------------------------
 
 
 async def hangs_at_first(late: list[str] | None) -> str:
@@ -204,7 +220,9 @@ class TimesOut(Workflow):
         return await self.step(hangs_at_first, None, timeout=5, retry=Retry(1, 2, jitter=0))
 
 
-async def test_a_timed_out_attempt_is_retried_and_its_late_result_ignored(rt: Runtime, clock: ManualClock) -> None:
+async def test_a_timed_out_attempt_is_retried_and_its_late_result_ignored(
+    rt: Runtime, clock: ManualClock
+) -> None:
     """AC-51: the timeout is per attempt; what the first one returns late changes nothing."""
     run = await rt.start(TimesOut)
     await settle(rt)
@@ -252,7 +270,7 @@ async def test_a_timeout_that_makes_no_sense_is_refused(rt: Runtime, bad: Any) -
     assert CALLS == []
 
 
-# -- kinds of bodies -------------------------------------------------------------------------------------------------
+# -- kinds of bodies -----------------------------------------------------------------------------------------
 
 
 def plain(n: int) -> int:
@@ -308,7 +326,7 @@ class Kinds(Workflow):
 
 
 async def test_all_kinds_of_functions_are_steps(rt: Runtime) -> None:
-    """Async and plain functions, threads, callables, methods, wrappers, partials, lambdas, actor methods, builtins."""
+    """Async and plain functions, threads, callables, methods, wrappers, partials, lambdas, builtins."""
     assert await soon((await rt.start(Kinds)).result()) == [2, 2, 2, 2, 3, 2, 2, 2, 2, 2, 2]
     assert CALLS == [True, False, True]
 
@@ -336,7 +354,7 @@ async def test_many_bodies_in_threads(rt: Runtime) -> None:
     assert await soon((await rt.start(Threads)).result()) == list(range(1, 51))
 
 
-# -- values ----------------------------------------------------------------------------------------------------------
+# -- values --------------------------------------------------------------------------------------------------
 
 
 class Point(msgspec.Struct):
@@ -372,7 +390,7 @@ async def test_an_argument_that_does_not_match_fails_the_step(rt: Runtime, clock
 
         async def run(self) -> str:
             try:
-                await self.step(mutates, {"y": 1}, [], {})  # type: ignore[arg-type]
+                await self.step(mutates, {"y": 1}, [], {})  # type: ignore[call-arg, arg-type]
             except StepError as error:
                 return str(error)
             return ""
@@ -382,11 +400,17 @@ async def test_an_argument_that_does_not_match_fails_the_step(rt: Runtime, clock
 
 async def returns(what: str) -> Point:
     CALLS.append(what)
-    odd: Any = {
-        "text": "text", "object": object(), "huge": b"x" * (9 << 20), "surrogate": "\ud800", "dict": {"x": 3}, "point": Point(3),
+    odd: dict[str, Any] = {
+        "text": "text",
+        "object": object(),
+        "huge": b"x" * (9 << 20),
+        "surrogate": "\ud800",
+        "dict": {"x": 3},
+        "point": Point(3),
         "int": 2**70,
-    }[what]  # fmt: skip
-    return odd
+    }
+    point: Point = odd[what]  # it often is none: what is tested
+    return point
 
 
 async def returns_anything(what: str) -> Any:
@@ -405,15 +429,23 @@ class Returns(Workflow):
 
 @pytest.mark.parametrize(
     ("what", "typed", "says"),
-    [("text", True, "annotated"), ("object", True, "annotated"), ("object", False, "can't be stored"), ("huge", False, "8388608"),
-     ("surrogate", False, "can't be stored"), ("int", False, "can't be stored")],
-)  # fmt: skip
-async def test_a_result_that_can_not_be_kept_fails_at_once(rt: Runtime, what: str, typed: bool, says: str) -> None:
-    """A result that doesn't match, can't be stored or is too large is fatal: another attempt would return it again."""
+    [
+        ("text", True, "annotated"),
+        ("object", True, "annotated"),
+        ("object", False, "can't be stored"),
+        ("huge", False, "8388608"),
+        ("surrogate", False, "can't be stored"),
+        ("int", False, "can't be stored"),
+    ],
+)
+async def test_a_result_that_can_not_be_kept_fails_at_once(
+    rt: Runtime, what: str, typed: bool, says: str
+) -> None:
+    """A result that doesn't match, can't be stored or is too large is fatal: it would only come again."""
     text = await soon((await rt.start(Returns, (what, typed))).result())
     assert text.startswith("1 ")
     assert says in text
-    assert CALLS == [what]
+    assert [what] == CALLS
 
 
 async def test_a_live_result_is_what_replay_returns(rt: Runtime) -> None:
@@ -434,7 +466,7 @@ async def test_the_result_of_run_is_checked(rt: Runtime) -> None:
         await soon((await rt.start(Liar)).result())
 
 
-# -- names and places ------------------------------------------------------------------------------------------------
+# -- names and places ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bad", ["", "a\nb", "x" * 257, "\ud800", 7])
@@ -512,7 +544,7 @@ async def test_a_run_in_which_nothing_is_awaited(rt: Runtime) -> None:
     assert await soon((await rt.start(Forgets)).result()) == "done"
 
 
-# -- what a body raises ----------------------------------------------------------------------------------------------
+# -- what a body raises --------------------------------------------------------------------------------------
 
 
 class NoText(Exception):
@@ -583,14 +615,26 @@ class Raises(Workflow):
 @pytest.mark.parametrize("how", ["async", "plain", "thread"])
 @pytest.mark.parametrize(
     ("what", "name"),
-    [("exit", "SystemExit|BodyExit"), ("cancel", "CancelledError"), ("stop", "StopIteration|RuntimeError"), ("own", "Own"),
-     ("astop", "StopAsyncIteration"), ("generator", "GeneratorExit|RuntimeError"), ("empty", "ValueError"), ("huge", "ValueError"),
-     ("surrogate", "ValueError"), ("notext", "NoText"), ("group", "ExceptionGroup"), ("deep", "RecursionError"), ("chain", "KeyError")],
-)  # fmt: skip
+    [
+        ("exit", "SystemExit|BodyExit"),
+        ("cancel", "CancelledError"),
+        ("stop", "StopIteration|RuntimeError"),
+        ("own", "Own"),
+        ("astop", "StopAsyncIteration"),
+        ("generator", "GeneratorExit|RuntimeError"),
+        ("empty", "ValueError"),
+        ("huge", "ValueError"),
+        ("surrogate", "ValueError"),
+        ("notext", "NoText"),
+        ("group", "ExceptionGroup"),
+        ("deep", "RecursionError"),
+        ("chain", "KeyError"),
+    ],
+)
 async def test_whatever_a_body_raises_is_a_failed_attempt(
     rt: Runtime, clock: ManualClock, what: str, name: str, how: str
 ) -> None:
-    """No exception of a body, however odd, stops the loop, other runs or the store; it is recorded and tried again."""
+    """No exception of a body, however odd, stops the loop, other runs or the store; it is tried again."""
     other = await rt.start(Raises, ("nothing", how))
     run = await rt.start(Raises, (what, how))
     text = await play(rt, clock, run)
@@ -613,7 +657,9 @@ async def test_causes_are_kept_with_the_error(rt: Runtime, clock: ManualClock) -
     assert "raises_plain" in failed.error.trace
 
 
-async def test_a_body_whose_task_is_cancelled_from_outside_is_tried_again(rt: Runtime, clock: ManualClock) -> None:
+async def test_a_body_whose_task_is_cancelled_from_outside_is_tried_again(
+    rt: Runtime, clock: ManualClock
+) -> None:
     """A cancellation that isn't the engine's is a failed attempt."""
 
     async def cancels_itself() -> int:
@@ -635,7 +681,7 @@ async def test_a_body_whose_task_is_cancelled_from_outside_is_tried_again(rt: Ru
     assert await play(rt, clock, await rt.start(Cancelled)) == 2
 
 
-# -- many ------------------------------------------------------------------------------------------------------------
+# -- many ----------------------------------------------------------------------------------------------------
 
 
 class Wide(Workflow):

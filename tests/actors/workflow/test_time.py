@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -16,7 +16,15 @@ from holdfast import Counter, Retry, Runtime, StepError, Workflow
 from holdfast.actors.errors import RunFailed
 from holdfast.actors.workflow.journal import TimerFired
 from holdfast.runtime.clock import ManualClock
-from tests.actors.workflow.support import Folder, next_timer_seconds, pass_time, play, settle, soon, until_status
+from tests.actors.workflow.support import (
+    Folder,
+    next_timer_seconds,
+    pass_time,
+    play,
+    settle,
+    soon,
+    until_status,
+)
 
 SEEN: list[Any] = []
 
@@ -82,7 +90,9 @@ async def test_a_sleep_is_durable(rt: Runtime, clock: ManualClock, how: str) -> 
 
 
 @pytest.mark.parametrize("how", HOURS)
-async def test_a_sleep_keeps_its_due_time_over_a_restart(folder: Folder, clock: ManualClock, how: str) -> None:
+async def test_a_sleep_keeps_its_due_time_over_a_restart(
+    folder: Folder, clock: ManualClock, how: str
+) -> None:
     """AC-53: down for 40 minutes of an hour, it ends at the original time."""
     rt = await folder.open()
     await rt.start(Hour, how, id="a")
@@ -100,7 +110,9 @@ async def test_a_sleep_keeps_its_due_time_over_a_restart(folder: Folder, clock: 
 
 
 @pytest.mark.parametrize("how", ["sleep", "until", "timeout"])
-async def test_a_sleep_that_passed_while_down_ends_at_once(folder: Folder, clock: ManualClock, how: str) -> None:
+async def test_a_sleep_that_passed_while_down_ends_at_once(
+    folder: Folder, clock: ManualClock, how: str
+) -> None:
     """AC-53: down for two hours of an hour, it ends when the folder is opened, and only once."""
     rt = await folder.open()
     await rt.start(Hour, how, id="a")
@@ -126,7 +138,7 @@ async def test_a_sleep_is_not_early_when_the_wall_clock_is_set_back(rt: Runtime,
 class Short(Workflow):
     async def run(self, seconds: float) -> str:
         await self.sleep(seconds)
-        await self.sleep_until(datetime(1999, 1, 1, tzinfo=timezone.utc))
+        await self.sleep_until(datetime(1999, 1, 1, tzinfo=UTC))
         await self.sleep(0)
         return "awake"
 
@@ -145,7 +157,7 @@ class BadSleep(Workflow):
             elif how == "text":
                 await self.sleep("soon")
             else:
-                await self.sleep_until(datetime(2030, 1, 1))  # noqa: DTZ001
+                await self.sleep_until(datetime(2030, 1, 1))
         except ValueError as error:
             return str(error)
         return "slept"
@@ -239,7 +251,7 @@ async def test_time_never_runs_back_in_a_run(rt: Runtime, clock: ManualClock) ->
     assert times == sorted(times)
 
 
-# -- what doesn't belong in run() -----------------------------------------------------------------------------------
+# -- what doesn't belong in run() ----------------------------------------------------------------------------
 
 
 async def foreign_future() -> None:
@@ -313,11 +325,19 @@ class Foreign(Workflow):
 @pytest.mark.parametrize("what", list(FOREIGN))
 async def test_io_in_run_is_refused_at_once(rt: Runtime, what: str) -> None:
     """What would reach outside raises, and the run's error says where it belongs; nothing else is harmed."""
-    OUTER.update(future=asyncio.get_running_loop().create_future(), lock=asyncio.Lock(), queue=asyncio.Queue(), event=asyncio.Event())
+    OUTER.update(
+        future=asyncio.get_running_loop().create_future(),
+        lock=asyncio.Lock(),
+        queue=asyncio.Queue(),
+        event=asyncio.Event(),
+    )
     OUTER["task"] = asyncio.ensure_future(OUTER["event"].wait())
     await OUTER["lock"].acquire()
     # Tie them to this loop.
-    waiting = [asyncio.ensure_future(one) for one in (OUTER["queue"].get(), OUTER["lock"].acquire(), OUTER["event"].wait())]
+    waiting = [
+        asyncio.ensure_future(one)
+        for one in (OUTER["queue"].get(), OUTER["lock"].acquire(), OUTER["event"].wait())
+    ]
     await asyncio.sleep(0)
     try:
         with pytest.raises(RunFailed, match="I/O belongs in a step") as raised:
@@ -332,7 +352,7 @@ async def test_io_in_run_is_refused_at_once(rt: Runtime, what: str) -> None:
 class Spins(Workflow):
     async def run(self, how: str) -> str:
         if how == "spin" and FIXED == ["broken"]:
-            while True:
+            while True:  # noqa: ASYNC110  # spinning is what is tested
                 await asyncio.sleep(0)
         if how == "nothing" and FIXED == ["broken"]:
             await asyncio.get_running_loop().create_future()
@@ -350,11 +370,11 @@ FIXED = ["broken"]
 async def test_a_run_that_can_never_go_on_is_stuck_and_goes_on_when_fixed(
     folder: Folder, clock: ManualClock, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A run that spins, or waits for what nothing delivers, becomes stuck with a reason; with fixed code it goes on."""
+    """A run that spins, or waits for what nothing delivers, is stuck with a reason; fixed, it goes on."""
     FIXED[:] = ["broken"]
     rt = await folder.open()
     run = await rt.start(Spins, how, id="a")
-    with pytest.raises(RunFailed, match="I/O belongs in a step|went round") as raised:
+    with pytest.raises(RunFailed, match=r"I/O belongs in a step|went round") as raised:
         await soon(run.result())
     assert raised.value.status == "stuck"
     info = await run.info()
@@ -394,7 +414,7 @@ async def test_tasks_end_with_run(rt: Runtime, clock: ManualClock) -> None:
 
 
 async def test_structured_concurrency_inside(rt: Runtime, clock: ManualClock) -> None:
-    """TaskGroup, anyio groups, gather, wait, as_completed, Queue, Lock, Condition and Semaphore work inside."""
+    """TaskGroup, anyio, gather, wait, as_completed, Queue, Lock, Condition and Semaphore work inside."""
 
     class Everything(Workflow):
         async def run(self) -> list[str]:
@@ -527,7 +547,10 @@ async def test_a_retry_beside_a_race(rt: Runtime, clock: ManualClock) -> None:
 
     class Race(Workflow):
         async def run(self) -> str:
-            steps = [asyncio.ensure_future(self.step(slow)), asyncio.ensure_future(self.step(flaky, retry=Retry(1, 5, jitter=0)))]
+            steps = [
+                asyncio.ensure_future(self.step(slow)),
+                asyncio.ensure_future(self.step(flaky, retry=Retry(1, 5, jitter=0))),
+            ]
             done, losers = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
             for loser in losers:
                 loser.cancel()
@@ -540,7 +563,7 @@ async def test_a_retry_beside_a_race(rt: Runtime, clock: ManualClock) -> None:
 
 
 async def test_step_errors_in_groups(rt: Runtime) -> None:
-    """A failed step in a TaskGroup arrives as an ExceptionGroup, is found there, and names the dead letter's step."""
+    """A failed step in a TaskGroup is found in the ExceptionGroup, and names the dead letter's step."""
 
     async def bad() -> None:
         raise ValueError("bad")
