@@ -213,7 +213,8 @@ class Store:
         """Add a write set to the next commit; returns the commit's number.
 
         `reserve` is for completions of what was begun: they may use the room that is kept back. Raises
-        `StorageFull`, `Overloaded`, or the lasting reason once the store can't be used.
+        `StorageFull`, `Overloaded`, `InvalidValue` when it can never fit, or the lasting reason once the store
+        can't be used.
         """
         if self.environment.refusal is not None:
             raise fresh(self.environment.refusal)
@@ -296,8 +297,7 @@ class Store:
             raise StorageFull(
                 f"{self.environment.path} uses {space.used_bytes} bytes (and {staged} staged) of its "
                 f"quota_bytes={quota}, of which a tenth is kept for deletes and completions, so "
-                f"{more_bytes} more "
-                f"don't fit; delete something or raise the quota"
+                f"{more_bytes} more don't fit; delete something or raise the quota"
             )
         raise StorageFull(
             f"the disk of {self.environment.path} has {space.free_bytes} bytes free, fewer than "

@@ -3,10 +3,37 @@
 An `async def test_x()` needs no mark: anyio's plugin runs it (`anyio_mode = "auto"` in pyproject.toml).
 """
 
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
+
+from holdfast.runtime.clock import ManualClock
+from holdfast.runtime.system import ActorSystem
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Run coroutine tests on plain asyncio, the loop that every user has."""
     return "asyncio", {"use_uvloop": False}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for a store, not made yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture
+async def system(folder: Path, clock: ManualClock) -> AsyncIterator[ActorSystem]:
+    """An open runtime whose time stands still."""
+    async with ActorSystem(folder, clock=clock, seed=1) as running:
+        yield running

@@ -16,7 +16,7 @@ from holdfast.runtime.methods import shared
 from holdfast.runtime.system import ActorSystem
 from holdfast.storage.errors import CallerError, InvalidValue
 from holdfast.storage.table import Table
-from tests.runtime.support import HeldLog, quiet
+from tests.runtime.support import HeldLog, quiet, turns
 
 
 class Order(msgspec.Struct):
@@ -298,7 +298,7 @@ async def test_query_in_a_turn_rests_on_what_it_saw(folder: Path) -> None:
         writing = asyncio.create_task(system.get(Job, 1).set("pending"))
         await log.arrived()
         asking = asyncio.create_task(system.get(Job, 0).find("pending"))
-        await asyncio.sleep(0.01)
+        await turns()
         assert not asking.done()
         log.release()
         await writing
