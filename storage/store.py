@@ -213,8 +213,8 @@ class Store:
         """Add a write set to the next commit; returns the commit's number.
 
         `reserve` is for completions of what was begun: they may use the room that is kept back. Raises
-        `StorageFull`, `Overloaded`, `InvalidValue` when it can never fit, or the lasting reason once the store
-        can't be used.
+        `StorageFull`, `Overloaded`, `InvalidValue` when it can never fit, or the lasting reason once the
+        store can't be used.
         """
         if self.environment.refusal is not None:
             raise fresh(self.environment.refusal)
