@@ -38,6 +38,7 @@ _log = logging.getLogger("holdfast.workflow")
 ATTEMPT: ContextVar[StepScope | None] = ContextVar("holdfast_attempt", default=None)
 _STEP_DIGEST_BYTES: Final = 8
 _CALL_DIGEST_BYTES: Final = 16
+_CALL_NUMBER_BYTES: Final = 4
 
 
 class OpFuture(asyncio.Future[Any]):
@@ -473,15 +474,18 @@ class StepScope:
 
     A call's id is the run, the step and the how-manyth call of that method with those arguments.  The
     callee's commit keeps the reply under that id; a later attempt that makes the same call gets the reply;
-    the commit of the step's outcome deletes it.
+    the commit of the step's outcome deletes it.  A call that raised took no effect and isn't counted: when
+    the body makes it again and it succeeds, that reply is what the same call of a later attempt gets.
     """
 
-    __slots__ = ("_uses", "op", "over")
+    __slots__ = ("_unused", "_uses", "op", "over")
 
     def __init__(self, op: StepOp) -> None:
         self.op = op
         self.over = False
         self._uses: dict[bytes, int] | None = None
+        # Rows of calls that raised, by the digest of the call: for the next calls of that kind.
+        self._unused: dict[bytes, list[bytes]] | None = None
 
     def body_done(self, task: asyncio.Future[Any]) -> None:
         """The body's task ended."""
@@ -513,9 +517,15 @@ class StepScope:
                 await commits.wait_durable(known[1])
                 return plan.decode_result(known[0])
             kept = KeptReply(self, row)
-            dep, reply, error = await run_turn(ref, plan, args, kwargs, None, kept)
+            try:
+                dep, reply, error = await run_turn(ref, plan, args, kwargs, None, kept)
+            except BaseException:
+                self._take_back(row)
+                raise
             if error is None:
                 replies[row] = (kept.encoded, dep)
+            else:
+                self._take_back(row)
         try:  # the gate
             waiter = commits.waiter(dep)
             if waiter is not None:
@@ -530,8 +540,18 @@ class StepScope:
         digest = blake2b(identity, digest_size=_CALL_DIGEST_BYTES).digest()
         if self._uses is None:
             self._uses = {}
+        if self._unused is not None and (unused := self._unused.get(digest)):
+            unused.sort()
+            return unused.pop(0)
         nth = self._uses[digest] = self._uses.get(digest, 0) + 1
-        return self.op.reply_prefix() + digest + nth.to_bytes(4, "big")
+        return self.op.reply_prefix() + digest + nth.to_bytes(_CALL_NUMBER_BYTES, "big")
+
+    def _take_back(self, row: bytes) -> None:
+        """The call of this row raised: the next one of its kind has the number."""
+        if self._unused is None:
+            self._unused = {}
+        digest = row[-_CALL_NUMBER_BYTES - _CALL_DIGEST_BYTES : -_CALL_NUMBER_BYTES]
+        self._unused.setdefault(digest, []).append(row)
 
     def start_row(self, what: bytes) -> bytes:
         """The row under which this attempt's next start of a run is remembered."""
