@@ -84,7 +84,7 @@ async def refuse(n: int) -> int:
     raise Fatal(f"never {n}")
 
 
-class Steps(Workflow):
+class EachStepOnce(Workflow):
     """Every kind of body and every kind of outcome, one after the other and side by side."""
 
     retry = Retry(2, 1.0, "constant", jitter=0)
@@ -126,7 +126,7 @@ ATTEMPTS = {
 
 
 async def start(rt: Runtime) -> Run[list[Any]]:
-    return await rt.start(Steps, id="a", on_conflict="join")
+    return await rt.start(EachStepOnce, id="a", on_conflict="join")
 
 
 async def next_life(folder: Folder, log: CrashLog, done: set[tuple[str, int]]) -> list[Any] | None:
