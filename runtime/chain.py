@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..storage.group_commit import Writes
     from .activation import Activation
@@ -109,24 +109,26 @@ def find_cycle(caller: Turn, wanted: Activation) -> list[str] | None:
     The turn that holds `wanted` ends only after all that its own calls wait for; if one of those is held by a
     turn of the caller's chain, nobody would ever go on.
     """
+    # Along the way as a list, not by recursion: thousands of calls may wait one behind the other.
     seen: set[int] = set()
-
-    def search(activation: Activation, path: list[str]) -> list[str] | None:
-        holder = activation.turn
-        if holder is None or id(holder) in seen:
-            return None
-        seen.add(id(holder))
-        path = [*path, str(holder)]
-        for blocker in holder.blocked_on or ():
-            mine = turn_in_chain(caller, blocker)
-            if mine is not None:
-                return [*path, str(mine)]
-            found = search(blocker, path)
-            if found is not None:
-                return found
-        return None
-
-    ring = search(wanted, [])
+    path: list[tuple[Turn, Iterator[Activation]]] = []
+    ring: list[str] | None = None
+    found: Activation | None = wanted
+    while True:
+        holder = None if found is None else found.turn
+        if holder is not None and id(holder) not in seen:
+            seen.add(id(holder))
+            path.append((holder, iter(holder.blocked_on or ())))
+        if not path:
+            break
+        found = next(path[-1][1], None)
+        if found is None:
+            path.pop()
+            continue
+        mine = turn_in_chain(caller, found)
+        if mine is not None:
+            ring = [*(str(turn) for turn, _ in path), str(mine)]
+            break
     if ring is None:
         return None
     start = ring[-1]
