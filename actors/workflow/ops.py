@@ -18,9 +18,9 @@ import msgspec
 
 from ...runtime.call import run as run_turn
 from ...runtime.chain import CALLER, Turn
-from ...runtime.codec import encode_unchecked
+from ...runtime.codec import encode, encode_unchecked
 from ...storage import layout
-from ...storage.errors import Overloaded, StorageError, StorageFailed
+from ...storage.errors import InvalidValue, Overloaded, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import BodyExit, Fatal, StepOver, record_error
 from .journal import AttemptFailed, Outcome, StepDone, StepFailed
@@ -428,12 +428,18 @@ class CallOp(Op):
         )
         if error is None:
             error = run.engine.system.store.group_commit.failure(self.rests_on)
+        value = b""
+        if error is None:
+            try:  # a shared method's reply: plain scalars come here unencoded
+                value = encode(self.reply, f"the reply to {self}")
+            except InvalidValue as mistake:
+                error = mistake
         self._over()
         self.attempts += 1
         now_ms = run.now_ms()
         if error is None:
-            value = msgspec.Raw(encode_unchecked(self.reply))
-            run.engine.record_outcome(run, StepDone(now_ms, self.name, self.nth, self.attempts, value), {})
+            outcome = StepDone(now_ms, self.name, self.nth, self.attempts, msgspec.Raw(value))
+            run.engine.record_outcome(run, outcome, {})
         elif isinstance(error, (Overloaded, StorageError)) and self.attempts <= run.type.retry.limit:
             if isinstance(error, StorageFailed) and run.failed_commit() is not None:
                 return
