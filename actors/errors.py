@@ -10,9 +10,9 @@ import traceback
 
 import msgspec
 
+from ..runtime.error_text import clean, cut, message_text
 from ..storage.errors import ActorError, CallerError
 
-_MAX_MESSAGE_CHARACTERS = 4_000
 _MAX_TRACE_CHARACTERS = 8_000
 
 
@@ -31,25 +31,15 @@ class ErrorRecord(msgspec.Struct, array_like=True, frozen=True):
 def record_error(error: BaseException) -> ErrorRecord:
     """The record of an exception with its chain of causes; long texts are cut in the middle."""
     try:
-        message, trace = str(error), "".join(traceback.format_exception(error, limit=-12))
-    except Exception as mistake:  # an exception that can't even be shown must not stop the run
-        message, trace = f"(its text can't be made: {type(mistake).__qualname__})", ""
+        trace = "".join(traceback.format_exception(error, limit=-12))
+    except Exception:  # an exception that can't even be shown must not stop the run
+        trace = ""
     return ErrorRecord(
-        _clean(type(error).__qualname__),
-        _cut(_clean(message), _MAX_MESSAGE_CHARACTERS),
-        _cut(_clean(trace), _MAX_TRACE_CHARACTERS),
+        clean(type(error).__qualname__),
+        message_text(error),
+        cut(clean(trace), _MAX_TRACE_CHARACTERS),
         isinstance(error, Fatal),
     )
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _cut(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    return f"{text[: limit // 2]} ... [{len(text) - limit} characters left out] ... {text[-limit // 2 :]}"
 
 
 # -- raised by user code -----------------------------------------------------------------------------------

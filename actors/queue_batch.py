@@ -10,6 +10,7 @@ from random import Random
 from typing import Generic, Literal, TypeVar
 
 from ..runtime.durations import Duration, to_seconds
+from ..runtime.error_text import message_text
 from ..storage.errors import InvalidValue
 from .durable_queue import MAX_DELAY_SECONDS
 from .queue_records import Retried, Taken
@@ -65,7 +66,7 @@ class Message(Generic[Body]):
         if self._settled is None:
             self._settled = "retry"
             self._delay_seconds = seconds
-            self._error = error
+            self._error = None if error is None else message_text(error)
 
     def _outcome(self, failure: str | None, retry: Retry, random: Random) -> Retried | None:
         """What becomes of it now that the handler has ended: None when it is done."""

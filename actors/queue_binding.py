@@ -17,12 +17,13 @@ import msgspec
 from ..runtime.address import normal_key
 from ..runtime.alarms import after_commit
 from ..runtime.chain import Turn
+from ..runtime.error_text import error_text
 from ..runtime.errors import NotRunning
-from ..storage.errors import CallerError, InvalidKey, Overloaded, StorageError
+from ..storage.errors import CallerError, InvalidKey, InvalidValue, Overloaded, StorageError
 from .correlation import new_correlation_id
 from .durable_queue import Queue
 from .errors import InvalidInput, InvalidRunId
-from .queue_consumer import Consumer, ConsumerOptions, Look, error_text
+from .queue_consumer import Consumer, ConsumerOptions, Look
 from .queue_delivery import settle
 from .queue_hub import LaneState
 from .queue_records import Lane, Retried, StoredMessage, Taken
@@ -81,7 +82,8 @@ class BindingConsumer(Consumer):
                 started.append(one)
             except (StorageError, Overloaded, NotRunning):
                 raise  # not the message's fault
-            except (InvalidInput, InvalidRunId, InvalidKey) as error:  # trying again would not mend it
+            # Trying again would not mend it.
+            except (InvalidInput, InvalidRunId, InvalidKey, InvalidValue) as error:
                 failed.append(Retried(one, error_text(error), 0.0, True))
             except Exception as error:
                 seconds = self._retry.wait_seconds(one.message.attempts, self._runtime.random)
@@ -118,6 +120,11 @@ class BindingConsumer(Consumer):
         value = kind.decode_input(message.body)
         given = message.id if self._run_id is None else self._run_id(message.id, value)
         correlation_id = None if self._correlation_id is None else self._correlation_id(message.id, value)
+        given_correlation: object = correlation_id
+        if given_correlation is not None and not isinstance(given_correlation, str):
+            raise InvalidValue(
+                f"the correlation id of message {message.id} must be a text; got {given_correlation!r}"
+            )
         # What the callables above had in their hands may have been changed by them: then it is decoded anew.
         given_input = value if self._run_id is None and self._correlation_id is None else msgspec.UNSET
         normal, key_bytes = normal_key(check_run_id(given), kind.name)

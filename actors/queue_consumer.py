@@ -48,12 +48,20 @@ class ConsumerOptions:
 
     def check(self, ref: Ref) -> None:
         """Raise `CallerError` when a consumer of the queue `ref` can't have these."""
-        if not 1 <= self.batch_size <= MAX_BATCH_MESSAGES:
-            raise CallerError(f"batch_size must be from 1 to {MAX_BATCH_MESSAGES}; got {self.batch_size}")
-        if len(self.group) > MAX_GROUP_CHARACTERS or not self.group.isprintable():
+        # Annotations promise the types; who breaks the promise would learn it from dead letters.
+        size: object = self.batch_size
+        if type(size) is not int or not 1 <= size <= MAX_BATCH_MESSAGES:
+            raise CallerError(
+                f"batch_size must be a whole number from 1 to {MAX_BATCH_MESSAGES}; got {size!r}"
+            )
+        retry: object = self.retry
+        if not isinstance(retry, Retry):
+            raise CallerError(f"retry must be a Retry; got {retry!r}")
+        group: object = self.group
+        if not isinstance(group, str) or len(group) > MAX_GROUP_CHARACTERS or not group.isprintable():
             raise CallerError(
                 f"a consumer group's name must have at most {MAX_GROUP_CHARACTERS} printable characters; got "
-                f"{self.group!r}"
+                f"{group!r}"
             )
         if self.dead_letters is not None and self.dead_letters.directory_key == ref.directory_key:
             raise CallerError(
@@ -112,6 +120,11 @@ class Consumer:
             self._state.listeners.remove(self._wake.set)
         self._state = None
         self._hub.remove(self)
+
+    def abandon(self) -> None:
+        """Stop without waiting for anything; what is in our hands comes again when the folder is opened."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def _end(self) -> None:
         """Give back what is in our hands."""
@@ -246,8 +259,3 @@ class Look:
         self.next_ms: int | None = None
         # The lane was seen for the first time, so messages that came before could not be counted.
         self.fresh_state = False
-
-
-def error_text(error: BaseException) -> str:
-    """An error as it is kept with a dead letter."""
-    return f"{type(error).__name__}: {error}"

@@ -13,10 +13,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.error_text import error_text
 from ..storage.errors import CallerError, InvalidValue
 from .durable_queue import Queue
 from .queue_batch import Batch, Message
-from .queue_consumer import Consumer, ConsumerOptions, Look, error_text
+from .queue_consumer import Consumer, ConsumerOptions, Look
 from .queue_delivery import lease_batch, return_batch, settle_batch
 from .queue_hub import LaneState
 from .queue_records import Lane, Retried, Taken, read_body
@@ -45,6 +46,9 @@ class HandlerConsumer(Consumer):
         super().__init__(runtime, ref, options)
         if concurrency < 1:
             raise CallerError(f"concurrency must be at least 1; got {concurrency}")
+        given: object = handler
+        if not callable(given):
+            raise CallerError(f"a handler of {ref} must be an async function; got {given!r}")
         self._handler = handler
         self._body_type = body_type
         self._concurrency = concurrency
@@ -77,6 +81,12 @@ class HandlerConsumer(Consumer):
                     return_batch(queue, self.group, lease)
 
             await self._turn(give_back)
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._stopping = True
+        for task in self._batches - {asyncio.current_task()}:
+            task.cancel()
 
     def _room(self) -> int:
         return self._batch_size if len(self._batches) < self._concurrency else 0
@@ -138,7 +148,8 @@ class HandlerConsumer(Consumer):
             assert task is not None
             self._handling.add(task)
             try:
-                await self._handler(Batch(str(self._ref.key), messages))
+                # A list of its own: what the handler takes out of it is settled all the same.
+                await self._handler(Batch(str(self._ref.key), list(messages)))
             except asyncio.CancelledError as error:
                 stopped = self._stopping
                 failure = error_text(error)

@@ -33,6 +33,7 @@ from .call import run, wait_gate
 from .chain import Turn
 from .clock import TimerHandle
 from .codec import encode_unchecked
+from .error_text import error_text
 from .errors import InvalidActor
 
 if TYPE_CHECKING:
@@ -282,9 +283,7 @@ class AlarmScheduler:
                 exc_info=error,
             )
             following = self._following(record)
-            buried = DeadAlarmRecord(
-                ref.type.number_bytes, ref.key_bytes, f"{type(error).__name__}: {error}", now_ms, record
-            )
+            buried = DeadAlarmRecord(ref.type.number_bytes, ref.key_bytes, error_text(error), now_ms, record)
             writes[layout.DEAD_ALARM + encode_number(number) + name] = encode_unchecked(buried)
         else:
             delay = self._delay(record.retries if counted else record.uncounted)

@@ -1,0 +1,36 @@
+"""Exceptions as text that can be kept.
+
+It is always valid Unicode and never too long, whatever the exception's `__str__` does.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_MAX_MESSAGE_CHARACTERS: Final = 4_000
+
+
+def error_text(error: BaseException) -> str:
+    """`Type: message`, as dead letters and dead alarms keep it."""
+    return f"{clean(type(error).__name__)}: {message_text(error)}"
+
+
+def message_text(value: object) -> str:
+    """The text of an exception (or of what was given in place of one)."""
+    try:
+        text = str(value)
+    except Exception as mistake:  # what can't even be shown must not stop whoever keeps the text
+        return f"(its text can't be made: {type(mistake).__qualname__})"
+    return cut(clean(text), _MAX_MESSAGE_CHARACTERS)
+
+
+def clean(text: str) -> str:
+    """The text with lone surrogates written out; they can't be stored."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, without its middle when it is longer than `limit`."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]} ... [{len(text) - limit} characters left out] ... {text[-limit // 2 :]}"
