@@ -108,6 +108,10 @@ class QueueConsumer(Protocol):
         """End; what is in its hands goes back."""
         ...
 
+    def abandon(self) -> None:
+        """End at once; what is in its hands comes again when the folder is opened."""
+        ...
+
 
 class QueueHub:
     """The queues of one runtime that somebody consumes."""
@@ -158,6 +162,12 @@ class QueueHub:
         """Stop all consumers."""
         for consumer in list(self._consumers):
             await consumer.stop()
+
+    def abandon(self) -> None:
+        """Stop those that are left without waiting for anything."""
+        for consumer in self._consumers:
+            consumer.abandon()
+        self._consumers.clear()
 
     def lost(self) -> None:
         """A commit failed."""

@@ -429,10 +429,13 @@ class Runtime(ActorSystem):
 
         Steps in progress are cancelled; they run again when the folder is opened.
         """
-        await self.queues.stop()
         await super().close()
 
+    async def _stop_consuming(self) -> None:
+        await self.queues.stop()
+
     def _stop_parts(self) -> None:
+        self.queues.abandon()
         super()._stop_parts()
         self.engine.stop()
 

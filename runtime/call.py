@@ -12,6 +12,7 @@ Promises
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from ..storage.errors import StorageFailed
@@ -49,6 +50,9 @@ async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: d
         return await _call_within(ref, plan, args, kwargs, turn)
     # From outside, or from an actor of another runtime: that one has a log of its own, so its turn waits here
     # too.
+    # Asking for the running loop would cost a tenth of a call.
+    if get_ident() != ref.system.thread_id:
+        ref.system.check_loop()
     dep, reply, error = await run(ref, plan, args, kwargs, turn, None)
     commits = ref.system.store.group_commit
     try:  # the gate

@@ -30,11 +30,19 @@ class ProcessSetting(Generic[Value]):
         self._before: Value | None = None
 
     def hold(self, value: Value) -> None:
-        """Ask for a value until `release` is called with the same one."""
-        if not self._wanted:
-            self._before = self._read()
+        """Ask for a value until `release` is called with the same one.
+
+        Raises, and holds nothing, when the value can't be.
+        """
+        before = self._read()
         self._wanted.append(value)
-        self._write(self._choose(self._wanted))
+        try:
+            self._write(self._choose(self._wanted))
+        except BaseException:
+            self._wanted.remove(value)
+            raise
+        if len(self._wanted) == 1:
+            self._before = before
 
     def release(self, value: Value) -> None:
         """Take one `hold` back."""

@@ -14,7 +14,9 @@ import asyncio
 import logging
 import os
 import random
+import threading
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
@@ -104,6 +106,7 @@ class ActorSystem:
         self.reader: Reader
         self.schemas: Schemas
         self.loop: asyncio.AbstractEventLoop
+        self.thread_id: int
         self._given_types = tuple(types)
         self._quota_bytes = quota_bytes
         self._min_free_bytes = min_free_bytes
@@ -114,6 +117,9 @@ class ActorSystem:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchdog: Watchdog | None = None
         self._tick_timer: TimerHandle | None = None
+        # What gives the settings of the process back, for those that are held.
+        self._held: list[Callable[[], None]] = []
+        self._ended: asyncio.Future[None]
         self._state = "new"  # new -> open -> closing -> closed
         self._why_closed = ""
 
@@ -133,6 +139,7 @@ class ActorSystem:
         if self._state != "new":
             raise NotRunning(f"this runtime is {self._state}; make a new one to open {self.path} again")
         self.loop = asyncio.get_running_loop()
+        self.thread_id = threading.get_ident()
         self.store = Store(
             self.path,
             quota_bytes=self._quota_bytes,
@@ -146,11 +153,9 @@ class ActorSystem:
         )
         self.reader = Reader(self.store)
         self._state = "open"
-        if self._switch_interval_seconds is not None:
-            process_settings.switch_interval.hold(self._switch_interval_seconds)
-        if self._gc_threshold is not None:
-            process_settings.gc_threshold.hold(self._gc_threshold)
+        self._ended = self.loop.create_future()
         try:
+            self._hold_settings()
             self.schemas = Schemas(self.store)
             for actor_class in self._given_types:
                 self.type_of(actor_class)
@@ -167,23 +172,48 @@ class ActorSystem:
         self.expiry.start()
         self._tick_later()
 
+    def _hold_settings(self) -> None:
+        if self._switch_interval_seconds is not None:
+            process_settings.switch_interval.hold(self._switch_interval_seconds)
+            self._held.append(
+                partial(process_settings.switch_interval.release, self._switch_interval_seconds)
+            )
+        if self._gc_threshold is not None:
+            process_settings.gc_threshold.hold(self._gc_threshold)
+            self._held.append(partial(process_settings.gc_threshold.release, self._gc_threshold))
+
     async def close(self) -> None:
         """Let running turns end, make everything durable, give the folder back.
 
-        A turn that doesn't end within `Limits.close_seconds` is given up: nothing of it is kept.
+        A turn that doesn't end within `Limits.close_seconds` is given up: nothing of it is kept.  If somebody
+        else closes it already, wait for that; if this is cancelled, close it at once.
         """
+        if self._state == "new":
+            return
+        if not self.loop.is_closed():
+            self.check_loop()
         if self._state != "open":
+            if not self._ended.done() and not isinstance(CALLER.get(), Turn):  # a turn would be waited for
+                await asyncio.wait((self._ended,))
             return
         self._state = "closing"
         try:
+            await self._stop_consuming()
             self._stop_parts()
             await self._let_turns_end()
+            # Whoever calls on and on would keep the store from ever having nothing more to write.
+            self._state = "closed"
+            self.directory.drop_all()
             await self.store.close()
         except BaseException:
+            self._stop_parts()
             self.store.abandon(StorageClosed(f"the runtime on {self.path} was closed in a hurry"))
             raise
         finally:
             self._end()
+
+    async def _stop_consuming(self) -> None:
+        """For the layer above: take in nothing more, while everything still serves."""
 
     async def _let_turns_end(self) -> None:
         # A turn that closes its own runtime must not wait for itself.
@@ -221,10 +251,19 @@ class ActorSystem:
         self.directory.drop_all()
         if self._watchdog is not None:
             self._watchdog.stop()
-        if self._switch_interval_seconds is not None:
-            process_settings.switch_interval.release(self._switch_interval_seconds)
-        if self._gc_threshold is not None:
-            process_settings.gc_threshold.release(self._gc_threshold)
+        for release in self._held:
+            release()
+        self._held.clear()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def check_loop(self) -> None:
+        """Raise `NotRunning` in another event loop than the one it was opened in."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise NotRunning(
+                f"the runtime on {self.path} was opened in another event loop and serves only there; "
+                "from another thread, use asyncio.run_coroutine_threadsafe"
+            )
 
     # -- actors ---------------------------------------------------------------------------------------------
 
