@@ -226,7 +226,7 @@ class Store:
                     f"max_staged_bytes={self.group_commit.max_staged_bytes} can ever take; "
                     f"write it in several turns"
                 )
-            if size and not self._has_room(size):
+            if not self._has_room(size) and any(value is not None for value in writes.values()):
                 self._refuse_growth(size)
             return self.group_commit.stage(writes, value_bytes=size)
         return self.group_commit.stage(writes, bounded=False)

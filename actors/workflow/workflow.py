@@ -30,6 +30,7 @@ from .head import RunHead
 from .retry import Retry
 
 if TYPE_CHECKING:
+    from ..system import Runtime
     from .live_run import LiveRun
 
 T = TypeVar("T")
@@ -133,6 +134,11 @@ class Workflow(Actor):
         `a.result()`.
         """
         return Group(self)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime that the run lives in."""
+        return cast("Runtime", super().runtime)
 
     @property
     def id(self) -> str:

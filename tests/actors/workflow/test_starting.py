@@ -492,9 +492,9 @@ class StartsInRun(Workflow):
     async def run(self, how: str) -> str:
         try:
             if how == "many":
-                await self.runtime.start_many(Bare, [])  # type: ignore[attr-defined]
+                await self.runtime.start_many(Bare, [])  # type: ignore[arg-type]
             else:
-                await self.runtime.start(Bare)  # type: ignore[attr-defined]
+                await self.runtime.start(Bare)
         except CallerError as error:
             return str(error)
         return "started"
