@@ -44,7 +44,7 @@ class CorrelationFilter(logging.Filter):
         }
         if attempt is not None:
             op = attempt.op
-            fields.update(run_id=str(op.run.activation.ref), step=op.name, attempt=op.attempts + 1)
+            fields.update(run_id=str(op.run.activation.ref), step=op.name, attempt=attempt.attempt)
         for name, value in fields.items():
             if not hasattr(record, name):
                 setattr(record, name, value)

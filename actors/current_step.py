@@ -29,4 +29,4 @@ def current_step() -> StepInfo | None:
         return None
     op = scope.op
     ref = op.run.activation.ref
-    return StepInfo(ref.type.name, show_key(ref.key), op.name, op.nth, op.attempts + 1, op.run.correlation_id)
+    return StepInfo(ref.type.name, show_key(ref.key), op.name, op.nth, scope.attempt, op.run.correlation_id)

@@ -46,7 +46,7 @@ from .journal import (
     position_key,
 )
 from .live_run import LiveRun
-from .ops import Op
+from .ops import Op, StepOp
 from .places import Places
 from .results import Results, failure
 from .step_plan import StepPlan
@@ -445,6 +445,9 @@ class Engine:
         try:
             for row in run.replies:
                 writes[row] = None
+            for op in run.pending.values():  # begun by tasks that end with run()
+                if isinstance(op, StepOp) and op.replies:
+                    writes.update(dict.fromkeys(op.replies))
             run.set_head(status, writes, record.at_ms, error)
             number = run.record(record, writes)
         except StorageError as failure:

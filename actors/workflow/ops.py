@@ -105,8 +105,12 @@ class Op:
 
     def __str__(self) -> str:
         """For messages: run, step and attempt."""
+        return self.describe(self.attempts + 1)
+
+    def describe(self, attempt: int) -> str:
+        """For messages: run, step and attempt."""
         use = "" if self.nth == 1 else f" (use {self.nth})"
-        return f"{self.run.activation.ref}, step {self.name}{use}, attempt {self.attempts + 1}"
+        return f"{self.run.activation.ref}, step {self.name}{use}, attempt {attempt}"
 
 
 class StepOp(Op):
@@ -484,14 +488,20 @@ class StepScope:
     the body makes it again and it succeeds, that reply is what the same call of a later attempt gets.
     """
 
-    __slots__ = ("_unused", "_uses", "op", "over")
+    __slots__ = ("_unused", "_uses", "attempt", "op", "over")
 
     def __init__(self, op: StepOp) -> None:
         self.op = op
+        # Its own, also when it goes on while a later one runs.
+        self.attempt = op.attempts + 1
         self.over = False
         self._uses: dict[bytes, int] | None = None
         # Rows of calls that raised, by the digest of the call: for the next calls of that kind.
         self._unused: dict[bytes, list[bytes]] | None = None
+
+    def __str__(self) -> str:
+        """For messages: run, step and attempt."""
+        return self.op.describe(self.attempt)
 
     def body_done(self, task: asyncio.Future[Any]) -> None:
         """The body's task ended."""
@@ -506,7 +516,7 @@ class StepScope:
     ) -> object:
         op = self.op
         if self.over:
-            raise StepOver(f"{op}: the attempt is over, so {ref}.{plan.name} is not called")
+            raise StepOver(f"{self}: the attempt is over, so {ref}.{plan.name} is not called")
         if ref.system is not op.run.engine.system:
             return await _call_elsewhere(ref, plan, args, kwargs)
         commits = op.run.engine.system.store.group_commit
@@ -562,7 +572,7 @@ class StepScope:
     def start_row(self, what: bytes) -> bytes:
         """The row under which this attempt's next start of a run is remembered."""
         if self.over:
-            raise StepOver(f"{self.op}: the attempt is over, so it starts no run")
+            raise StepOver(f"{self}: the attempt is over, so it starts no run")
         return self._row(b"start " + what)
 
     def known(self, row: bytes) -> tuple[bytes, int] | None:
@@ -613,5 +623,5 @@ class KeptReply:
 
     def __call__(self, turn: Turn, reply: object) -> None:
         if self._scope.over:
-            raise StepOver(f"{self._scope.op}: the attempt is over, so {turn} is undone")
+            raise StepOver(f"{self._scope}: the attempt is over, so {turn} is undone")
         self.encoded = turn.root.writes[self._row] = encode_unchecked(reply)

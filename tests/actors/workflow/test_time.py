@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -594,3 +595,64 @@ async def test_step_errors_in_groups(rt: Runtime) -> None:
     with pytest.raises(RunFailed):
         await soon(run.result())
     assert (await run.dead_letter()).step == "bad"
+
+
+class Ordered(Workflow):
+    async def run(self) -> list[list[int]]:
+        tasks = [asyncio.create_task(self._one(n)) for n in range(40)]
+        done, _ = await asyncio.wait(tasks)
+        orders = [[tasks.index(task) for task in done]]
+        orders.append([await coming for coming in asyncio.as_completed([self._one(n) for n in range(40)])])
+        steps = {self.step(mark, f"{n}") for n in range(40)}
+        orders.append([int(await step) for step in steps])
+        losers = {asyncio.create_task(self._loses(n)) for n in range(40)}
+        await asyncio.sleep(0)
+        for loser in losers:
+            loser.cancel()
+        await asyncio.wait(losers)
+        orders.append([int(await loser) for loser in losers])
+        SEEN.append(orders)
+        await self.sleep(1000)
+        return orders
+
+    async def _one(self, n: int) -> int:
+        await self.sleep(1 + n % 3)
+        return n
+
+    async def _loses(self, n: int) -> str:
+        try:
+            await self.sleep(5000)
+        except asyncio.CancelledError:
+            return await self.step(mark, f"{n}", name="clean-up")
+        return ""
+
+
+async def test_sets_of_tasks_and_steps_keep_their_order(folder: Folder, clock: ManualClock) -> None:
+    """asyncio holds tasks in sets, and coroutines given to as_completed too: going through them is the same on replay."""
+    rt = await folder.open()
+    await rt.start(Ordered, id="o")
+    await pass_time(rt, clock, 20)
+    (live,) = [one for one in SEEN if isinstance(one, list)]
+    for _ in range(3):
+        rt = await folder.reopen()
+    result = await play(rt, clock, rt.run(Ordered, "o"))
+    assert result == live
+    assert all(one == live for one in SEEN if isinstance(one, list))
+    assert live[1] == sorted(range(40), key=lambda n: (n % 3, n))
+    assert sorted(live[3]) == list(range(40))
+
+
+async def test_coroutines_without_an_order_are_refused(rt: Runtime) -> None:
+    """as_completed over a set of coroutines would be another one on replay."""
+
+    class Unordered(Workflow):
+        async def run(self) -> None:
+            for coming in asyncio.as_completed({self._one(n) for n in range(3)}):
+                await coming
+
+        async def _one(self, n: int) -> int:
+            return n
+
+    with pytest.raises(RunFailed, match="use a list"):
+        await soon((await rt.start(Unordered)).result())
+    gc.collect()
