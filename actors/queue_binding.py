@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -120,7 +120,7 @@ class BindingConsumer(Consumer):
         value = kind.decode_input(message.body)
         given = message.id if self._run_id is None else self._run_id(message.id, value)
         correlation_id = None if self._correlation_id is None else self._correlation_id(message.id, value)
-        given_correlation: object = correlation_id
+        given_correlation = cast("object", correlation_id)
         if given_correlation is not None and not isinstance(given_correlation, str):
             raise InvalidValue(
                 f"the correlation id of message {message.id} must be a text; got {given_correlation!r}"

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..runtime.call import run
 from ..runtime.chain import CALLER
@@ -54,10 +54,10 @@ class ConsumerOptions:
             raise CallerError(
                 f"batch_size must be a whole number from 1 to {MAX_BATCH_MESSAGES}; got {size!r}"
             )
-        retry: object = self.retry
+        retry = cast("object", self.retry)
         if not isinstance(retry, Retry):
             raise CallerError(f"retry must be a Retry; got {retry!r}")
-        group: object = self.group
+        group = cast("object", self.group)
         if not isinstance(group, str) or len(group) > MAX_GROUP_CHARACTERS or not group.isprintable():
             raise CallerError(
                 f"a consumer group's name must have at most {MAX_GROUP_CHARACTERS} printable characters; got "
