@@ -44,7 +44,7 @@ from .journal import (
     position_key,
 )
 from .ops import CallOp, Op, OpFuture, RunScope, StepOp
-from .replay_loop import ReplayLoop
+from .replay_loop import ReplayLoop, ReplayTask
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ UNCLOSED: list[Coroutine[Any, Any, object]] = []
 
 # The rest of what asyncio asks of a loop is refused by methods that are added to the class in a loop of its
 # file, which a type checker can't see.
-_NEW_LOOP: Callable[[int], ReplayLoop] = cast("Any", ReplayLoop)
+_NEW_LOOP: Callable[[int, int], ReplayLoop] = cast("Any", ReplayLoop)
 
 
 class LiveRun:
@@ -103,7 +103,7 @@ class LiveRun:
         self.activation = activation
         self.type = cast("WorkflowType", activation.type)
         self.fold: Fold | None = fold
-        self.loop: ReplayLoop = _NEW_LOOP(fold.started.at_ms)
+        self.loop: ReplayLoop = _NEW_LOOP(fold.started.at_ms, activation.number or 0)
         self.correlation_id = fold.started.correlation_id
         self._random: random.Random | None = None
         self._started_ms = fold.started.at_ms
@@ -243,7 +243,7 @@ class LiveRun:
             self.first_input = msgspec.UNSET
         else:
             coroutine = run(self.type.decode_input(fold.input))
-        self._main = asyncio.Task(coroutine, loop=self.loop, name="run", context=context)
+        self._main = ReplayTask(coroutine, loop=self.loop, name="run", context=context)
         self._delivering = True
         try:
             self._run_to_rest()

@@ -24,6 +24,7 @@ from ...storage.errors import InvalidValue, Overloaded, StorageError, StorageFai
 from ...storage.group_commit import Writes
 from ..errors import BodyExit, Fatal, StepOver, record_error
 from .journal import AttemptFailed, Outcome, StepDone, StepFailed
+from .replay_loop import ReplayFuture
 
 if TYPE_CHECKING:
     from ...runtime.methods import MethodPlan
@@ -41,7 +42,7 @@ _CALL_DIGEST_BYTES: Final = 16
 _CALL_NUMBER_BYTES: Final = 4
 
 
-class OpFuture(asyncio.Future[Any]):
+class OpFuture(ReplayFuture[Any]):
     """A future of run()'s loop that tells its op when run() gives it up."""
 
     __slots__ = ("op",)

@@ -19,7 +19,7 @@ from asyncio.events import (  # what a loop that is no policy's uses to say that
 )
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from ..errors import ForeignAwait
 
@@ -30,6 +30,10 @@ MAX_CALLBACKS: Final = 1_000_000
 _CLOSE_TRIES: Final = 100
 # "For ever" is a time too (`anyio.sleep_forever` sleeps for infinity): the year 9999.
 _FOREVER_SECONDS: Final = 253_402_300_799.0
+
+# 2^64 / the golden ratio: runs with numbers in a row get hashes that differ in their low bits too.
+_HASH_STRIDE: Final = 0x9E3779B97F4A7C15
+_HASH_MASK: Final = (1 << 60) - 1
 
 
 class ReplayHandle:
@@ -83,11 +87,44 @@ class ReplayTimer(ReplayHandle):
         self.loop.timers.pop(self.nth, None)
 
 
+class ReplayFuture(asyncio.Future[T]):
+    """A future of a run's loop.  It hashes by its number: a set of them has the same order on replay."""
+
+    __slots__ = ("_hash",)
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash: int = cast("ReplayLoop", self.get_loop()).next_hash()
+            return self._hash
+
+
+class ReplayTask(asyncio.Task[T]):  # pyright: ignore[reportGeneralTypeIssues]
+    """A task of a run's loop; hashes as a `ReplayFuture` does.
+
+    asyncio keeps tasks in sets: what is left over by `wait`, what a `TaskGroup` cancels.  By their addresses
+    the order would be another one in each process, and with it the order of what they ask for.
+    """
+
+    __slots__ = ("_hash",)
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash: int = cast("ReplayLoop", self.get_loop()).next_hash()
+            return self._hash
+
+
 class ReplayLoop(asyncio.AbstractEventLoop):
     """One run's loop."""
 
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, now_ms: int, run_number: int = 0) -> None:
         self.now_ms = now_ms
+        # The last hash that was given: far from those of other runs, since asyncio also has one set of all
+        # tasks.
+        self._hash = run_number * _HASH_STRIDE & _HASH_MASK
         # Timers that are set, by number; set, fired and cancelled ones are all that ever had a number up to
         # `timer_count`.
         self.timers: dict[int, ReplayTimer] = {}
@@ -98,6 +135,11 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         # What a callback raised that no task took.
         self.mistake: BaseException | None = None
         self._ready: list[ReplayHandle] = []
+
+    def next_hash(self) -> int:
+        """The hash of one more future or task."""
+        self._hash += 1
+        return self._hash
 
     # -- driven by the engine ------------------------------------------------------------------------------
 
@@ -198,7 +240,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return timer
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return ReplayFuture(loop=self)
 
     def create_task(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -214,8 +256,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                 return ordered
         return self._new_task(coro, name, context)
 
-    def _new_task(self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None) -> asyncio.Task[T]:
-        task = asyncio.Task(coro, loop=self, name=name or "task of a run", context=context)
+    def _new_task(
+        self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None
+    ) -> asyncio.Task[T]:
+        task = ReplayTask(coro, loop=self, name=name or "task of a run", context=context)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
@@ -223,8 +267,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def _in_order(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
         """The task of a coroutine that `asyncio.as_completed` begins; None for others.
 
-        It puts what it is given in a set, and coroutines lie there by their addresses.  So all tasks are made at the first one, in
-        the order in which the coroutines were given.
+        It puts what it is given in a set, and coroutines lie there by their addresses.  So all tasks are made
+        at the first one, in the order in which the coroutines were given.
         """
         made = self._made_in_order.pop(id(coroutine), None)
         if made is not None:
@@ -241,7 +285,10 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             for one in given if isinstance(given, (set, frozenset, dict)) else (coroutine,):
                 if asyncio.iscoroutine(one):
                     one.close()  # else each would warn that nobody awaited it
-            raise ForeignAwait("as_completed was given coroutines without an order, so replay could not tell them apart; use a list")
+            raise ForeignAwait(
+                "as_completed was given coroutines without an order, so replay could not tell them apart; "
+                "use a list"
+            )
         for one in given:
             if asyncio.iscoroutine(one) and id(one) not in self._made_in_order:
                 self._made_in_order[id(one)] = self._new_task(one, None, None)
@@ -269,7 +316,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
 # Where asyncio makes tasks of coroutines that it went through as a set.
 _ENSURE_FUTURE: Final = frozenset(
-    function.__code__ for name in ("ensure_future", "_ensure_future") if (function := getattr(asyncio.tasks, name, None)) is not None
+    function.__code__
+    for name in ("ensure_future", "_ensure_future")
+    if (function := getattr(asyncio.tasks, name, None)) is not None
 )
 _AS_COMPLETED: Final = frozenset(
     [asyncio.as_completed.__code__]
