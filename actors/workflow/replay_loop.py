@@ -22,6 +22,7 @@ from contextvars import Context, copy_context
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from ..errors import ForeignAwait
+from .completion_order import made_among
 
 T = TypeVar("T")
 # Callbacks run between two deliveries; more means that `run()` spins without ever waiting for anything.
@@ -129,7 +130,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         # `timer_count`.
         self.timers: dict[int, ReplayTimer] = {}
         self.timer_count = 0
-        self._made_in_order: dict[int, asyncio.Task[Any]] = {}
+        # Tasks that were made before they were asked for, by their coroutines: see completion_order.py.
+        self._made_together: dict[int, asyncio.Task[Any]] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.closed = False
         # What a callback raised that no task took.
@@ -250,11 +252,13 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **options: Any,
     ) -> asyncio.Task[T]:
-        if sys._getframe(1).f_code in _ENSURE_FUTURE:
-            ordered = self._in_order(coro)
-            if ordered is not None:
-                return ordered
-        return self._new_task(coro, name, context)
+        together = made_among(coro)
+        if together is None:
+            return self._new_task(coro, name, context)
+        made = self._made_together
+        if id(coro) not in made:
+            made.update({id(one): self._new_task(one, None, None) for one in together})
+        return made.pop(id(coro))
 
     def _new_task(
         self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None
@@ -263,36 +267,6 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
-
-    def _in_order(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
-        """The task of a coroutine that `asyncio.as_completed` begins; None for others.
-
-        It puts what it is given in a set, and coroutines lie there by their addresses.  So all tasks are made
-        at the first one, in the order in which the coroutines were given.
-        """
-        made = self._made_in_order.pop(id(coroutine), None)
-        if made is not None:
-            return made
-        frame = sys._getframe(2)
-        for _ in range(3):
-            if frame.f_code in _AS_COMPLETED or frame.f_back is None:
-                break
-            frame = frame.f_back
-        if frame.f_code not in _AS_COMPLETED:
-            return None
-        given = frame.f_locals.get("fs", frame.f_locals.get("aws"))
-        if not isinstance(given, (list, tuple)):
-            for one in given if isinstance(given, (set, frozenset, dict)) else (coroutine,):
-                if asyncio.iscoroutine(one):
-                    one.close()  # else each would warn that nobody awaited it
-            raise ForeignAwait(
-                "as_completed was given coroutines without an order, so replay could not tell them apart; "
-                "use a list"
-            )
-        for one in given:
-            if asyncio.iscoroutine(one) and id(one) not in self._made_in_order:
-                self._made_in_order[id(one)] = self._new_task(one, None, None)
-        return self._made_in_order.pop(id(coroutine))
 
     def get_task_factory(self) -> None:
         return None
@@ -312,19 +286,6 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             return  # a step that run() did not look at again; its failure is in the journal
         if isinstance(error, BaseException) and self.mistake is None:
             self.mistake = error
-
-
-# Where asyncio makes tasks of coroutines that it went through as a set.
-_ENSURE_FUTURE: Final = frozenset(
-    function.__code__
-    for name in ("ensure_future", "_ensure_future")
-    if (function := getattr(asyncio.tasks, name, None)) is not None
-)
-_AS_COMPLETED: Final = frozenset(
-    [asyncio.as_completed.__code__]
-    if hasattr(asyncio.as_completed, "__code__") and not hasattr(asyncio.tasks, "_AsCompletedIterator")
-    else [asyncio.tasks._AsCompletedIterator.__init__.__code__]
-)
 
 
 def _whole_ms(seconds: float) -> int:

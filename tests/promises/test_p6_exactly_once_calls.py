@@ -1,12 +1,14 @@
-"""P6: an actor call made by a workflow takes effect exactly once, whatever crashes and retries come in between.
+"""P6: an actor call made by a workflow takes effect exactly once, whatever crashes and retries come between.
 
-Beside test_p6_exactly_once.py, which kills and counts: what kinds of calls there are, and where their replies lie.
+Beside test_p6_exactly_once.py, which kills and counts: what kinds of calls there are, and where their replies
+lie.
 """
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from tests.actors.workflow.support import CrashLog, Folder, play, rows, settle, 
 from tests.runtime.support import HeldLog
 
 RUNTIME: list[Runtime] = []
-SEEN: list[object] = []
+SEEN: list[Any] = []
 GATES: dict[str, asyncio.Event] = {}
 
 
@@ -57,8 +59,9 @@ async def deposit(how: str) -> int:
     rt, step = RUNTIME[-1], current_step()
     assert step is not None
     account = rt.get(Account, how)
+    total: int
     if how == "twice":
-        total = await account.add(1)
+        await account.add(1)
         total = await account.add(1)
     elif how == "gather":
         total = max(await asyncio.gather(*[account.add(1) for _ in range(5)]))
@@ -102,8 +105,7 @@ async def test_p6_calls_of_a_body_over_its_retries(folder: Path, clock: ManualCl
     RUNTIME[:] = [rt]
     result = await play(rt, clock, await rt.start(Deposits, [how]))
     assert await balance(rt, how) == HOWS[how]
-    assert len({total for _, _, total in SEEN}) == 1  # type: ignore[misc]
-    assert result == [SEEN[-1][2]]  # type: ignore[index]
+    assert {total for _, _, total in SEEN} == set(result)
     assert rows(rt, layout.REPLY) == [], "the checkpoint's commit took the replies away"
     await home.end()
 
@@ -111,7 +113,7 @@ async def test_p6_calls_of_a_body_over_its_retries(folder: Path, clock: ManualCl
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("at", range(1, 20, 2))
 async def test_p6_calls_of_bodies_over_crashes(folder: Path, clock: ManualClock, at: int, kept: bool) -> None:
-    """The process dies at any commit, for instance between the callee's and the checkpoint: exact all the same."""
+    """The process dies at any commit, for instance between the callee's and the checkpoint's."""
     home = Folder(folder, clock)
     log = CrashLog(at, kept=kept)
     rt = await home.open(wrap_log=log.wrap)
@@ -134,7 +136,7 @@ async def test_p6_calls_of_bodies_over_crashes(folder: Path, clock: ManualClock,
 
 
 async def test_p6_the_reply_survives_a_crash_before_the_checkpoint(folder: Path, clock: ManualClock) -> None:
-    """The callee's commit is durable, the body hangs, the process dies: the next attempt gets the kept reply."""
+    """The callee's commit is durable, the body hangs, the process dies: the reply is kept."""
     home = Folder(folder, clock)
 
     async def calls_and_hangs() -> int:
@@ -251,7 +253,7 @@ async def test_p6_an_error_of_the_actor_is_an_answer(folder: Path, clock: Manual
 
 
 async def test_p6_the_order_of_calls_may_change_between_attempts(folder: Path, clock: ManualClock) -> None:
-    """Calls are told apart by method and arguments: an attempt that makes them in another order gets the right replies."""
+    """Calls are told apart by method and arguments, so each attempt gets the right replies."""
     home = Folder(folder, clock)
     rt = await home.open()
 

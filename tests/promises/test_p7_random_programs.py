@@ -1,15 +1,17 @@
 """P7: replay is invisible.  Random workflow programs, crashed at commits, end as they do undisturbed.
 
-A program is data; `Interpreter` runs it.  What happens outside is a `World` that crashes leave alone: each body waits for a job that ends
-at a fixed time after it was first begun, as jobs elsewhere do.  No two ways through a program take the same time (each leaf's time is a
-power of four milliseconds), so which of two things comes first is decided by the program and not by the machine.
+A program is data; `Interpreter` runs it.  What happens outside is a `World` that crashes leave alone: each
+body waits for a job that ends at a fixed time after it was first begun, as jobs elsewhere do.  No two ways
+through a program take the same time (each leaf's time is a power of four milliseconds), so which of two
+things comes first is decided by the program and not by the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast import Counter, Retry, Runtime, StepError, Workflow
-from holdfast.actors.errors import RunFailed
 from holdfast.actors.current_step import current_step
+from holdfast.actors.errors import RunFailed
 from holdfast.actors.workflow.journal import AttemptFailed, Record, StepDone, StepFailed, TimerFired
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.errors import NotRunning
@@ -30,6 +32,10 @@ from tests.actors.workflow.support import CrashLog, Folder, play, rows, settle
 
 Node = list[Any]
 MAX_LEAVES = 7
+KINDS = (
+    "leaf", "seq", "branch", "loop", "try", "gather", "group", "first", "completed", "timeout", "move_on",
+    "taskgroup", "anyio",
+)  # fmt: skip
 
 
 class World:
@@ -47,7 +53,7 @@ class World:
         end = self.ends_ms.setdefault(key, self.clock.now_ms() + took_ms)
         while (left := end - self.clock.now_ms()) > 0:
             done = asyncio.get_running_loop().create_future()
-            timer = self.clock.call_later(left / 1000, lambda done=done: done.done() or done.set_result(None))  # type: ignore[misc]
+            timer = self.clock.call_later(left / 1000, partial(done.set_result, None))
             try:
                 await done
             finally:
@@ -134,7 +140,9 @@ class Interpreter(Workflow):
         for loser in losers:
             loser.cancel()
         await asyncio.gather(*losers, return_exceptions=True)
-        return [tasks.index(task) for task in tasks if task in done] + [shown(task.exception() or task.result()) for task in done]
+        return [
+            (tasks.index(task), shown(task.exception() or task.result())) for task in tasks if task in done
+        ]
 
     async def do_completed(self, *nodes: Node) -> list[Any]:
         results: list[Any] = []
@@ -178,7 +186,7 @@ def shown(result: object) -> object:
     return f"raised {type(result).__name__}" if isinstance(result, BaseException) else result
 
 
-# -- programs ----------------------------------------------------------------------------------------------------------
+# -- programs ---------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -202,8 +210,7 @@ def programs(draw: st.DrawFn) -> Node:
     def tree(depth: int) -> Node:
         if depth >= 3 or len(left) < 2:
             return leaf() if left else ["seq"]
-        kind = draw(st.sampled_from(["leaf", "seq", "branch", "loop", "try", "gather", "group", "first", "completed", "timeout",
-                                     "move_on", "taskgroup", "anyio"]))  # fmt: skip
+        kind = draw(st.sampled_from(KINDS))
         if kind == "leaf":
             return leaf()
         if kind == "branch":
@@ -222,7 +229,7 @@ def programs(draw: st.DrawFn) -> Node:
     return ["seq", tree(0), tree(0)]
 
 
-# -- stories -----------------------------------------------------------------------------------------------------------
+# -- stories ----------------------------------------------------------------------------------------------
 
 
 class Story:
@@ -252,7 +259,7 @@ def outcomes(records: list[Record]) -> list[Any]:
 
 
 async def live(program: Node, path: Path, crashes: list[tuple[int, bool]]) -> Story:
-    """Run a program; the process dies after so many commits of each opening, in turn, then it is left alone."""
+    """Run a program; the process dies after so many commits of each opening, then it is left alone."""
     story, world = Story(), World()
     WORLD[:] = [world]
     home = Folder(path, world.clock)
@@ -264,8 +271,9 @@ async def live(program: Node, path: Path, crashes: list[tuple[int, bool]]) -> St
         try:
             begun = len(world.begun)
             ended = await finished_steps(rt)
+            run = rt.run(Interpreter, "r")
             try:
-                run = await rt.start(Interpreter, program, id="r", on_conflict="join")
+                await rt.start(Interpreter, program, id="r", on_conflict="join")
                 story.result = await play(rt, world.clock, run, most_seconds=300)
             except RunFailed as error:
                 story.result = str(error)  # the program failed; that is a result too
@@ -309,18 +317,24 @@ def same(story: Story, undisturbed: Story) -> None:
         assert got == expected, f"{what} with crashes: {got}\n{what} undisturbed: {expected}"
 
 
-def in_loop(work: Callable[[Path], Awaitable[None]]) -> None:
+def in_loop(work: Callable[[Path], Coroutine[Any, Any, None]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(work(Path(folder)))  # type: ignore[arg-type]
+        asyncio.run(work(Path(folder)))
 
 
 QUICK = settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
 @QUICK
-@given(program=programs(), crashes=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=5))
+@given(
+    program=programs(),
+    crashes=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=5),
+)
 def test_p7_random_programs_crashed_again_and_again(program: Node, crashes: list[tuple[int, bool]]) -> None:
     """Crash upon crash, each some commits after the one before."""
 
@@ -345,24 +359,49 @@ def test_p7_random_programs_crashed_at_every_commit(program: Node) -> None:
 
 
 WRITTEN: dict[str, Node] = {
-    "a race whose losers clean up": ["seq", ["first", ["step", 3, 0, True], ["seq", ["step", 1, 1, True], ["sleep", 2]]], ["step", 4, 0, True]],
+    "a race whose losers clean up": [
+        "seq",
+        ["first", ["step", 3, 0, True], ["seq", ["step", 1, 1, True], ["sleep", 2]]],
+        ["step", 4, 0, True],
+    ],
     "a timeout around a failing step": ["try", ["timeout", 5, ["step", 3, 5, True]], ["call", 1]],
     "a timeout that comes first": ["seq", ["timeout", 2, ["step", 5, 0, True]], ["step", 1, 0, False]],
-    "groups in groups": ["anyio", ["taskgroup", ["step", 1, 0, True], ["sleep", 2]], ["gather", ["call", 3], ["step", 4, 1, True]]],
-    "a task group with a failure": ["try", ["taskgroup", ["step", 2, 5, True], ["step", 5, 0, True]], ["step", 1, 0, True]],
-    "an anyio group with a failure": ["try", ["anyio", ["step", 2, 5, True], ["step", 5, 0, True]], ["step", 1, 0, True]],
+    "groups in groups": [
+        "anyio",
+        ["taskgroup", ["step", 1, 0, True], ["sleep", 2]],
+        ["gather", ["call", 3], ["step", 4, 1, True]],
+    ],
+    "a task group with a failure": [
+        "try",
+        ["taskgroup", ["step", 2, 5, True], ["step", 5, 0, True]],
+        ["step", 1, 0, True],
+    ],
+    "an anyio group with a failure": [
+        "try",
+        ["anyio", ["step", 2, 5, True], ["step", 5, 0, True]],
+        ["step", 1, 0, True],
+    ],
     "as completed with a failure": ["completed", ["step", 4, 0, True], ["step", 2, 5, True], ["sleep", 3]],
     "loops and branches": ["loop", ["branch", ["step", 1, 1, True], ["step", 2, 0, True], ["call", 3]]],
     "a group and a sleep": ["gather", ["group", 1, 5], ["sleep", 3], ["call", 2]],
     "moved on from a call": ["seq", ["move_on", 2, ["call", 4]], ["call", 1], ["step", 3, 0, True]],
-    "a race of races": ["first", ["first", ["step", 5, 0, True], ["sleep", 4]], ["completed", ["step", 3, 1, True], ["step", 1, 0, True]]],
-    "an uncaught failure": ["seq", ["step", 1, 0, True], ["gather", ["step", 2, 0, True]], ["step", 3, 5, True]],
-}  # fmt: skip
+    "a race of races": [
+        "first",
+        ["first", ["step", 5, 0, True], ["sleep", 4]],
+        ["completed", ["step", 3, 1, True], ["step", 1, 0, True]],
+    ],
+    "an uncaught failure": [
+        "seq",
+        ["step", 1, 0, True],
+        ["gather", ["step", 2, 0, True]],
+        ["step", 3, 5, True],
+    ],
+}
 
 
 @pytest.mark.parametrize("name", list(WRITTEN))
 def test_p7_written_programs_crashed_at_every_commit(name: str) -> None:
-    """Programs with the shapes that went wrong elsewhere, crashed at every commit, before and after it is on disk."""
+    """Programs of the shapes that go wrong most easily, one crash at each commit, on disk or not."""
 
     async def story(folder: Path) -> None:
         undisturbed = await live(WRITTEN[name], folder / "undisturbed", [])
@@ -375,7 +414,10 @@ def test_p7_written_programs_crashed_at_every_commit(name: str) -> None:
 
 @pytest.mark.slow
 @settings(QUICK, max_examples=2000, derandomize=False)
-@given(program=programs(), crashes=st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=8))
+@given(
+    program=programs(),
+    crashes=st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=8),
+)
 def test_p7_many_random_programs(program: Node, crashes: list[tuple[int, bool]]) -> None:
     """The same as the quick one, for longer and with other programs each time."""
 

@@ -628,7 +628,7 @@ class Ordered(Workflow):
 
 
 async def test_sets_of_tasks_and_steps_keep_their_order(folder: Folder, clock: ManualClock) -> None:
-    """asyncio holds tasks in sets, and coroutines given to as_completed too: going through them is the same on replay."""
+    """asyncio holds tasks in sets, as_completed even coroutines: the order is the same on replay."""
     rt = await folder.open()
     await rt.start(Ordered, id="o")
     await pass_time(rt, clock, 20)
@@ -653,6 +653,6 @@ async def test_coroutines_without_an_order_are_refused(rt: Runtime) -> None:
         async def _one(self, n: int) -> int:
             return n
 
-    with pytest.raises(RunFailed, match="use a list"):
+    with pytest.raises(RunFailed, match="give it a list"):
         await soon((await rt.start(Unordered)).result())
     gc.collect()
