@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -21,19 +21,7 @@ RunStatus: TypeAlias = Literal[
     "terminated",
 ]
 
-ALL_STATUSES: Final[tuple[RunStatus, ...]] = (
-    "queued",
-    "running",
-    "waiting",
-    "retrying",
-    "paused",
-    "stuck",
-    "complete",
-    "failed",
-    "cancelled",
-    "terminated",
-)
-
+ALL_STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
 FAILED: Final[tuple[RunStatus, ...]] = ("failed",)
 
 # queued -> running -> complete | failed
