@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 import msgspec
 
 from ..runtime.address import show_key
+from ..runtime.chain import CALLER
 from ..runtime.clock import moment
 from ..storage.errors import CallerError
 from .errors import ErrorRecord, RunNotFound
 from .workflow.head import ENDED, RunHead, RunStatus
 from .workflow.journal import Failed, Fold, Record, StepFailed, decode_records, journal_prefix
+from .workflow.ops import RunScope
 
 if TYPE_CHECKING:
     from ..runtime.address import ActorKey
@@ -140,6 +142,10 @@ class Run(Generic[Out]):
 
     def _must_exist(self) -> None:
         self._runtime.check_open()
+        if isinstance(CALLER.get(), RunScope):
+            raise CallerError(
+                f"run() asked for run {self._ref}: what it would see differs on replay; ask in a step"
+            )
         activation = self._ref.activation
         if (
             not (activation is not None and activation.stored)

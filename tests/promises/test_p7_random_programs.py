@@ -413,7 +413,7 @@ def test_p7_written_programs_crashed_at_every_commit(name: str) -> None:
 
 
 @pytest.mark.slow
-@settings(QUICK, max_examples=2000, derandomize=False)
+@settings(QUICK, max_examples=600, derandomize=False)
 @given(
     program=programs(),
     crashes=st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=8),

@@ -1344,3 +1344,45 @@ async def test_fatal_in_the_code_between_steps(rt: Runtime) -> None:
 
     with pytest.raises(RunFailed, match="Fatal: no"):
         await soon((await rt.start(Gives)).result())
+
+
+async def test_run_may_not_ask_for_other_runs(rt: Runtime) -> None:
+    """A handle tells what is there now, which is another thing on replay: it is refused in `run()`."""
+    other = await rt.start(Nap, 3600, id="other")
+
+    class Asks(Workflow):
+        async def run(self) -> list[str]:
+            said: list[str] = []
+            for ask in (other.status, other.result, other.history, other.terminate):
+                try:
+                    await ask()
+                except CallerError as error:
+                    said.append(str(error))
+            return said
+
+    said = await soon((await rt.start(Asks)).result())
+    assert len(said) == 4
+    assert all("in a step" in one for one in said)
+    assert await other.status() in ("running", "waiting")
+
+
+async def test_an_overloaded_actor_is_asked_again(folder: Folder, clock: ManualClock) -> None:
+    """A call of `run()` that a full mailbox refuses is tried again by the class's policy, and counts once."""
+
+    class Asks(Workflow):
+        retry = Retry(3, 5, "constant", jitter=0)
+
+        async def run(self) -> int:
+            return await self.runtime.get(Slow, "s").add("open")
+
+    rt = await folder.open(limits=Limits(max_mailbox=1, stall_seconds=None))
+    calls = [asyncio.ensure_future(rt.get(Slow, "s").add("gate")) for _ in range(2)]
+    await settle(rt)
+    run = await rt.start(Asks)
+    await settle(rt)
+    assert await run.status() == "retrying"
+    gate("gate").set()
+    gate("open").set()
+    assert sorted(await soon(asyncio.gather(*calls))) == [1, 2]
+    assert await play(rt, clock, run) == 3
+    assert await rt.get(Slow, "s").add("open") == 4
