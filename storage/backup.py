@@ -45,8 +45,7 @@ def backup_now(environment: Environment, destination: str | os.PathLike[str]) ->
         raise FolderRefused(f"the backup {target} can't be made: {error.strerror or error}") from error
     try:
         file = aside / DATA_NAME
-        with environment.long_read:
-            environment.check_usable()
+        with environment.long_read("a backup"):
             environment.lmdb.copy(str(file), compact=True)
         file.chmod(0o600)
         sync_file(file)

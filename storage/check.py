@@ -72,8 +72,7 @@ def check(where: Environment | str | os.PathLike[str], *, limit: int = MAX_PROBL
             return check(environment, limit=limit)
         finally:
             environment.close()
-    with where.long_read:
-        where.check_usable()
+    with where.long_read("a check"):
         found: list[Problem] = []
         try:
             with where.lmdb.begin(buffers=True) as txn:

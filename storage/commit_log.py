@@ -25,6 +25,7 @@ import msgspec
 from . import layout
 from .environment import Environment
 from .errors import Damaged, StorageFailed, StorageFull
+from .reader_watch import ReaderWatch
 from .values import open_value
 
 
@@ -71,8 +72,10 @@ DURABLE = CommitResult(Outcome.DURABLE)
 class LmdbCommitLog:
     """Commits to LMDB with default flags: data pages, flush, meta page, flush."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, *, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` is the clock by which old readers are told."""
         self._environment = environment
+        self._readers = ReaderWatch(environment, now=now)
         self._env = environment.lmdb
         self._page_bytes: int = self._env.stat()["psize"]
 
@@ -108,6 +111,7 @@ class LmdbCommitLog:
             txn.commit()
         except lmdb.Error as error:
             return self._judge(error, "committing")
+        self._readers.look()
         return DURABLE
 
     def space(self) -> Space:

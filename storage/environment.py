@@ -21,8 +21,9 @@ import os
 import stat
 import threading
 import weakref
+from collections.abc import Generator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import lmdb
 import msgspec
@@ -32,6 +33,9 @@ from .errors import Damaged, FolderRefused, ForkedProcess, FormatRefused, Storag
 from .file_length import refuse_cut_off
 from .owner_lock import OwnerLock
 from .values import open_value, seal_value
+
+if TYPE_CHECKING:
+    from .reader_watch import OpenView
 
 DATA_NAME: Final = "data.mdb"
 _CREATING: Final = "data.mdb.creating"
@@ -57,7 +61,11 @@ class Environment:
         # Why it can't be used any more; None while it can.
         self.refusal: StorageError | None = None
         # Held by a backup or a check in another thread while it uses the file; `close` waits for it.
-        self.long_read = threading.Lock()
+        self._long_read = threading.Lock()
+        # What holds it, for the watch over old readers.
+        self.long_reader: str | None = None
+        # Views that are open at this moment.
+        self.open_views: set[OpenView] = set()
         self._lock: OwnerLock | None = None
         if read_only:
             if not (self.path / DATA_NAME).is_file():
@@ -97,9 +105,9 @@ class Environment:
                 ) from error
             raise FolderRefused(f"{file} can't be opened: {error}; check the rights of the folder") from error
         try:
+            # By readers too: an owner that commits nothing clears nothing, and the table has 126 places.
+            env.reader_check()
             refuse_cut_off(env, file)
-            if not self.read_only:
-                env.reader_check()
             _check_format(env, file)
         except lmdb.Error as error:
             env.close()
@@ -126,12 +134,26 @@ class Environment:
             return Damaged(f"{self.path} is damaged: {error}; restore it from a backup")
         return StorageError(f"{self.path}: reading failed: {error}")
 
+    @contextlib.contextmanager
+    def long_read(self, name: str) -> Generator[None]:
+        """Around what may keep a snapshot for long, in a thread of its own: a backup or a check.
+
+        One at a time; `close` waits for it.  Raises the reason why the environment can't be used.
+        """
+        with self._long_read:
+            self.check_usable()
+            self.long_reader = name
+            try:
+                yield
+            finally:
+                self.long_reader = None
+
     def close(self) -> None:
         """Close it and give the folder back; calling it again does nothing."""
         if isinstance(self.refusal, (StorageClosed, ForkedProcess)):
             return
         self.refusal = StorageClosed(f"the store in {self.path} is closed")
-        with self.long_read:
+        with self._long_read:
             self.lmdb.close()
         if self._lock is not None:
             self._lock.release()

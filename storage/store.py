@@ -43,6 +43,7 @@ from .group_commit import (
     Writes,
 )
 from .keys import next_prefix
+from .reader_watch import OpenView
 from .values import open_value
 
 MIN_FREE_BYTES: Final = 64 << 20
@@ -192,14 +193,20 @@ class Store:
     def durable_view(self) -> Generator[DurableView]:
         """Several reads of one and the same durable commit.
 
-        Nothing may be awaited inside: an old reader makes the file grow.
+        Nothing may be awaited inside: an old reader makes the file grow (reader_watch.py tells it).
         """
-        self.environment.check_usable()
+        environment = self.environment
+        environment.check_usable()
         try:
             with self._begin(buffers=True) as txn:
-                yield DurableView(txn)
+                view = OpenView(txn.id())
+                environment.open_views.add(view)
+                try:
+                    yield DurableView(txn)
+                finally:
+                    environment.open_views.discard(view)
         except lmdb.Error as error:
-            raise self.environment.translate(error) from error
+            raise environment.translate(error) from error
 
     def scan_prefix(
         self, prefix: bytes, *, reverse: bool = False, limit: int | None = None, extra: Writes | None = None

@@ -140,7 +140,7 @@ async def test_closing_waits_for_a_running_copy(tmp_path: Path) -> None:
     """A store that is closed while it is copied lets the copy end first."""
     store = Store(tmp_path / "data", min_free_bytes=0)
     await write(store, {storage_key(b"%04d" % n): bytes(2000) for n in range(3000)})
-    store.environment.long_read = started = StartedLock()  # type: ignore[assignment]
+    store.environment._long_read = started = StartedLock()  # type: ignore[assignment]
     copying = asyncio.create_task(backup(store.environment, tmp_path / "copy"))
     await asyncio.to_thread(started.entered.wait, 30)
     await store.close()

@@ -540,13 +540,12 @@ async def test_a_closed_store_says_so(made: Path) -> None:
 def test_closing_waits_for_who_reads_in_a_thread(made: Path) -> None:
     """LMDB isn't closed under a copy or a check that runs in another thread."""
     environment = Environment(made)
-    environment.long_read.acquire()
-    closing = threading.Thread(target=environment.close)
-    closing.start()
-    with environment.lmdb.begin() as txn:
-        assert txn.get(layout.META_FORMAT) is not None
-    assert closing.is_alive()
-    environment.long_read.release()
+    with environment.long_read("a check"):
+        closing = threading.Thread(target=environment.close)
+        closing.start()
+        with environment.lmdb.begin() as txn:
+            assert txn.get(layout.META_FORMAT) is not None
+        assert closing.is_alive()
     closing.join(timeout=30)
     assert isinstance(environment.refusal, StorageClosed)
 
