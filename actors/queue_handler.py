@@ -130,7 +130,14 @@ class HandlerConsumer(Consumer):
             state.give_back(lease)
             raise
         for id_ in buried:
-            _log.error("message %s of %s is a dead letter after its retries", id_, self._ref)
+            self._runtime.limited_log.log(
+                _log,
+                logging.ERROR,
+                str(self._ref),
+                "message %s of %s is a dead letter after its retries",
+                id_,
+                self._ref,
+            )
 
     async def _handle(self, taken: list[Taken]) -> tuple[list[Taken], list[Retried], list[Taken]]:
         """Run the handler; returns what is done, what is to come again, and what it was stopped in."""
@@ -155,10 +162,13 @@ class HandlerConsumer(Consumer):
                 failure = error_text(error)
             except Exception as error:
                 failure = error_text(error)
-                _log.warning(
+                self._runtime.limited_log.log(
+                    _log,
+                    logging.WARNING,
+                    str(self._ref),
                     "the handler of %s raised; messages not acknowledged come again",
                     self._ref,
-                    exc_info=error,
+                    error=error,
                 )
             finally:
                 self._handling.discard(task)

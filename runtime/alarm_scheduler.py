@@ -153,14 +153,21 @@ class AlarmScheduler:
             self._sleep_until(next_due)
 
     def _fire(self, key: bytes, address: bytes, name: bytes) -> None:
+        system = self._system
         try:
-            ref = self._system.ref_from_bytes(address[:2], address[2:])
+            ref = system.ref_from_bytes(address[:2], address[2:])
         except HoldfastError as error:
             self._unknown[key] = address[:2]
-            _log.error("an alarm can't fire and stays on disk: %s", error)
+            system.limited_log.log(
+                _log,
+                logging.ERROR,
+                "alarms that can't fire",
+                "an alarm can't fire and stays on disk: %s",
+                error,
+            )
             return
         self._firing.add(key)
-        self._system.spawn(self._run(key, ref, name), f"alarm {name.decode(errors='replace')!r} of {ref}")
+        system.spawn(self._run(key, ref, name), f"alarm {name.decode(errors='replace')!r} of {ref}")
 
     async def _run(self, key: bytes, ref: Ref, name: bytes) -> None:
         try:
@@ -190,8 +197,15 @@ class AlarmScheduler:
         tries = self._refused.get(key, 0)
         self._refused[key] = tries + 1
         delay = self._delay(tries)
-        _log.warning(
-            "alarm %r of %s could not be recorded, next try in %.1f s: %s", name.decode(), ref, delay, error
+        self._system.limited_log.log(
+            _log,
+            logging.WARNING,
+            f"alarms of {ref.type.name}",
+            "alarm %r of %s could not be recorded, next try in %.1f s: %s",
+            name.decode(),
+            ref,
+            delay,
+            error,
         )
         self._system.clock.call_later(delay, lambda: self._free(key))
 
@@ -239,7 +253,10 @@ class AlarmScheduler:
             return dep
         if record is None:
             record = self._stored(number, name, due_ms)
-        return dep if record is None else self._failed(key, ref, number, name, record, error)
+        try:
+            return dep if record is None else self._failed(key, ref, number, name, record, error)
+        finally:
+            del error  # it may hold this frame in its trace: both would stay until the collector looks
 
     def _stored(self, number: int, name: bytes, due_ms: int) -> AlarmRecord | None:
         stored = self._system.store.get(layout.data_prefix(number) + layout.ALARM + name)
@@ -272,22 +289,34 @@ class AlarmScheduler:
         spent = counted and record.retries >= MAX_RETRIES
         now_ms = system.clock.now_ms()
         following: AlarmRecord | None
-        shown = name.decode()
+        shown, about = name.decode(), f"alarms of {ref.type.name}"
         writes: Writes = {key: None}
         if spent:
-            _log.error(
+            system.limited_log.log(
+                _log,
+                logging.ERROR,
+                about,
                 "alarm %r of %s failed %d times and is kept as dead",
                 shown,
                 ref,
                 MAX_RETRIES + 1,
-                exc_info=error,
+                error=error,
             )
             following = self._following(record)
             buried = DeadAlarmRecord(ref.type.number_bytes, ref.key_bytes, error_text(error), now_ms, record)
             writes[layout.DEAD_ALARM + encode_number(number) + name] = encode_unchecked(buried)
         else:
             delay = self._delay(record.retries if counted else record.uncounted)
-            _log.warning("alarm %r of %s failed, next try in %.1f s", shown, ref, delay, exc_info=error)
+            system.limited_log.log(
+                _log,
+                logging.WARNING,
+                about,
+                "alarm %r of %s failed, next try in %.1f s",
+                shown,
+                ref,
+                delay,
+                error=error,
+            )
             following = msgspec.structs.replace(
                 record,
                 due_ms=now_ms + math.ceil(delay * 1000),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .activation import Activation
 from .call import run
 from .methods import MethodPlan
+from .stack_room import check_stack_room
 
 if TYPE_CHECKING:
     from .ref import Ref
@@ -43,8 +44,9 @@ class Directory:
     def activate(self, ref: Ref) -> Activation:
         """Load the actor into memory.  The caller found that `ref` has no activation.
 
-        Raises `NotRunning`, and what the class's `__init__` raises.
+        Raises `NotRunning`, `RecursionError` (see stack_room.py), and what the class's `__init__` raises.
         """
+        check_stack_room()
         found = self._live.get(ref.directory_key)
         if found is not None:  # another ref to the same key made it
             if found.more_refs is None:
@@ -63,7 +65,8 @@ class Directory:
         return activation
 
     def touch(self, activation: Activation) -> None:
-        """Note that an activation is used."""
+        """Note that an activation is used; raises `RecursionError` (see stack_room.py)."""
+        check_stack_room()
         activation.tick = self._system.tick
         self.touch_live(activation.ref.directory_key)
 
@@ -126,7 +129,14 @@ class Directory:
                 return
             dep, _, error = await run(activation.ref, plan, (), {}, None, None)
             if error is not None:
-                _log.error("on_evict of %s raised", activation.ref, exc_info=error)
+                self._system.limited_log.log(
+                    _log,
+                    logging.ERROR,
+                    f"on_evict of {activation.type.name}",
+                    "on_evict of %s raised",
+                    activation.ref,
+                    error=error,
+                )
             await self._system.store.wait_durable(dep)
             if activation.evictable():
                 self.drop(activation)

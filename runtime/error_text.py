@@ -5,9 +5,12 @@ It is always valid Unicode and never too long, whatever the exception's `__str__
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Final
 
 _MAX_MESSAGE_CHARACTERS: Final = 4_000
+# What calls itself without end leaves a thousand, which take a log 20 ms to write.
+_LOGGED_FRAMES: Final = 30
 
 
 def error_text(error: BaseException) -> str:
@@ -22,6 +25,19 @@ def message_text(value: object) -> str:
     except Exception as mistake:  # what can't even be shown must not stop whoever keeps the text
         return f"(its text can't be made: {type(mistake).__qualname__})"
     return cut(clean(text), _MAX_MESSAGE_CHARACTERS)
+
+
+def last_frames(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """An exception as `exc_info` of a log line, with the innermost frames of its trace."""
+    trace = error.__traceback__
+    frames = 0
+    ahead = trace
+    while ahead is not None:
+        ahead = ahead.tb_next
+        frames += 1
+        if frames > _LOGGED_FRAMES and trace is not None:
+            trace = trace.tb_next
+    return type(error), error, trace
 
 
 def clean(text: str) -> str:

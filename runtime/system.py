@@ -38,6 +38,7 @@ from .deps import Deps
 from .directory import Directory
 from .errors import NotRunning
 from .expiry import Expiry
+from .limited_log import LimitedLog
 from .limits import Limits
 from .queries import find_by_fields, find_keys, open_shared_table
 from .reader import Reader
@@ -96,6 +97,7 @@ class ActorSystem:
         self.clock: Clock = clock or SystemClock()
         self.random = random.Random(seed)  # jitter, not secrets
         self.limits = limits or Limits()
+        self.limited_log = LimitedLog(self.clock)
         self.tick = 0
         # Commits that failed since the runtime was opened.
         self.failures = 0
@@ -251,6 +253,7 @@ class ActorSystem:
         self.directory.drop_all()
         if self._watchdog is not None:
             self._watchdog.stop()
+        self.limited_log.stop()
         for release in self._held:
             release()
         self._held.clear()
