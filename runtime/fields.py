@@ -24,6 +24,8 @@ from ..storage.table import index_value
 from .codec import BAD_VALUE, ENCODER, decode_plain, reason
 from .errors import InvalidActor, InvalidResult
 
+# Written anew with each turn that changes any of the fields, and in one piece; as large as a value may be.
+MAX_RECORD_BYTES: Final = 8 << 20
 _VERSION: Final = "__version"
 _TAKEN: Final = frozenset({"alarms", "indexes", "key", "name", "runtime", "storage", "version"})
 
@@ -94,7 +96,12 @@ class FieldPlan:
             raise InvalidResult(f"{where} deleted a declared field: {error}") from error
 
     def check(self, record: bytes, where: object) -> None:
-        """Raise `InvalidResult` when a record's values don't match the annotations."""
+        """Raise `InvalidResult` when a record is too large or its values don't match the annotations."""
+        if len(record) > MAX_RECORD_BYTES:
+            raise InvalidResult(
+                f"{where} left fields that take {len(record)} bytes together; at most {MAX_RECORD_BYTES} are "
+                "allowed: keep large values in self.storage"
+            )
         try:
             self._decode(record)
         except BAD_VALUE as error:

@@ -29,6 +29,8 @@ from .keys import (
     next_prefix,
 )
 
+# As large as a value of `self.storage` may be.
+MAX_ROW_BYTES: Final = 8 << 20
 Row = TypeVar("Row", bound=msgspec.Struct)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.msgpack.Encoder().encode
@@ -189,9 +191,15 @@ class Table(Generic[Row]):
             read = self._decode(_encode(row))
             # Encoded again from what its types make of it (1 in a float field is 1.0), so that `check`, which
             # has no types, finds the values that the index entries were made of.
-            return read, _encode(read)
+            encoded = _encode(read)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidValue(f"a {self._row_type.__name__} can't be stored: {error}") from error
+        if len(encoded) > MAX_ROW_BYTES:
+            raise InvalidValue(
+                f"a {self._row_type.__name__} takes {len(encoded)} bytes as a row; at most {MAX_ROW_BYTES} "
+                "are allowed: split it"
+            )
+        return read, encoded
 
     def _replace(self, full_key: bytes, old: Row | None, new: Row | None, encoded: bytes | None) -> None:
         row_key = full_key[len(self._rows) :]

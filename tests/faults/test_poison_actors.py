@@ -55,8 +55,8 @@ class Poisoned(Actor):
     async def give(self) -> object:
         """The result can't be copied, where the poison is of that kind."""
         self.touched += 1
-        poison = self.runtime.deps.get(Poison)
-        return (lambda: 1) if poison.kind == "result" else self._fail()
+        self._fail()
+        return (lambda: 1) if self.runtime.deps.get(Poison).kind == "result" else None
 
     async def set(self, seconds: float) -> None:
         self.alarms.set(seconds, "poison")
