@@ -17,7 +17,7 @@ from ..storage.errors import CallerError
 from .errors import ErrorRecord, RunNotFound
 from .workflow.head import ENDED, RunHead, RunStatus
 from .workflow.journal import Failed, Fold, Record, StepFailed, decode_records, journal_prefix
-from .workflow.ops import RunScope
+from .workflow.live_run import LiveRun
 
 if TYPE_CHECKING:
     from ..runtime.address import ActorKey
@@ -142,7 +142,7 @@ class Run(Generic[Out]):
 
     def _must_exist(self) -> None:
         self._runtime.check_open()
-        if isinstance(CALLER.get(), RunScope):
+        if isinstance(CALLER.get(), LiveRun):
             raise CallerError(
                 f"run() asked for run {self._ref}: what it would see differs on replay; ask in a step"
             )

@@ -12,8 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from ..runtime.address import normal_key
 from ..runtime.alarms import after_commit
 from ..runtime.chain import Turn
@@ -126,9 +124,8 @@ class BindingConsumer(Consumer):
                 f"the correlation id of message {message.id} must be a text; got {given_correlation!r}"
             )
         # What the callables above had in their hands may have been changed by them: then it is decoded anew.
-        given_input = value if self._run_id is None and self._correlation_id is None else msgspec.UNSET
+        if self._run_id is not None or self._correlation_id is not None:
+            value = kind.decode_input(message.body)
         normal, key_bytes = normal_key(check_run_id(given), kind.name)
         options = StartOptions("join", correlation_id or new_correlation_id())
-        self._runtime.engine.start_in(
-            turn, kind, normal, key_bytes, bytes(message.body), given_input, options
-        )
+        self._runtime.engine.start_in(turn, kind, normal, key_bytes, bytes(message.body), value, options)

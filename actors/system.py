@@ -36,7 +36,8 @@ from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
 from .workflow.engine import Engine, StartOptions
 from .workflow.head import ALL_STATUSES, FAILED, RunStatus
-from .workflow.ops import RunScope, StepScope
+from .workflow.live_run import LiveRun
+from .workflow.ops import StepScope
 from .workflow.retry import Retry
 from .workflow.run_id import check_run_id
 from .workflow.run_index import list_runs
@@ -177,7 +178,7 @@ class Runtime(ActorSystem):
         row: bytes | None = None
         if scope is not None:
             row = scope.start_row(kind.number_bytes + (b"" if id is None else key_bytes))
-            known = scope.known(row)
+            known = scope.op.known_reply(row)
             if known is not None:
                 await self.store.wait_durable(known[1])
                 return Run(self, self.ref_from_bytes(kind.number_bytes, known[0]))
@@ -203,7 +204,7 @@ class Runtime(ActorSystem):
         """The step or the turn of this runtime that a start belongs to; raises when the caller can't start
         runs.
         """
-        if isinstance(caller, RunScope):
+        if isinstance(caller, LiveRun):
             raise CallerError("run() can't start other runs by itself; start them in a step")
         if isinstance(caller, StepScope):
             return (caller, None) if caller.op.run.engine is self.engine else (None, None)
@@ -244,7 +245,7 @@ class Runtime(ActorSystem):
             if turn is None and self.engine.starting:
                 await self.engine.wait_started(kind, key_bytes)
             row = None if scope is None else scope.start_row(kind.number_bytes + key_bytes)
-            if scope is not None and row is not None and (known := scope.known(row)) is not None:
+            if scope is not None and row is not None and (known := scope.op.known_reply(row)) is not None:
                 newest = max(newest, known[1])
                 runs.append(Run(self, self.ref_from_bytes(kind.number_bytes, known[0])))
                 continue

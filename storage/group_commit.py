@@ -99,7 +99,8 @@ class GroupCommit:
         self._gathering = Batch(last_number + 1)
         self._sealed: deque[Batch] = deque()
         self._in_flight: Batch | None = None
-        self._staged_bytes = 0  # of all batches that are not durable yet
+        # Bytes that wait for the disk, in all batches that are not durable yet.
+        self.staged_bytes = 0
         self._pump_scheduled = False
         self._failed: list[tuple[int, int, StorageFailed]] = []
         # Set for good once nothing can be committed any more.
@@ -122,28 +123,30 @@ class GroupCommit:
         """
         if self._broken is not None:
             raise fresh(self._broken)
+        puts = len(writes)
+        if not puts:
+            return self.newest
         if value_bytes is None:
             value_bytes = sum(map(len, filter(None, writes.values())))
-        size = value_bytes + 64 * len(writes)  # the keys, roughly
-        if not size:
-            return self.newest
-        if bounded and self._staged_bytes + size > self.max_staged_bytes:
+        size = value_bytes + 64 * puts  # the keys, roughly
+        staged_bytes = self.staged_bytes + size
+        if bounded and staged_bytes > self.max_staged_bytes:
             raise Overloaded(
-                f"{self._staged_bytes} bytes wait for the disk and {size} more would pass max_staged_bytes="
+                f"{self.staged_bytes} bytes wait for the disk and {size} more would pass max_staged_bytes="
                 f"{self.max_staged_bytes}; try again later"
             )
         batch = self._gathering
-        if batch.writes and (
-            batch.size_bytes + size > self._max_batch_bytes
-            or len(batch.writes) + len(writes) > self._max_batch_puts
-        ):
+        merged = batch.writes
+        puts += len(merged)
+        if merged and (puts > self._max_batch_puts or batch.size_bytes + size > self._max_batch_bytes):
             self._sealed.append(batch)
             batch = self._gathering = Batch(batch.number + 1)
-        batch.writes.update(writes)
+            merged = batch.writes
+        merged.update(writes)
         batch.size_bytes += size
-        self._staged_bytes += size
+        self.staged_bytes = staged_bytes
         if self._in_flight is None:
-            if len(batch.writes) >= EAGER_PUTS:
+            if puts >= EAGER_PUTS:
                 self._pump()
             elif not self._pump_scheduled:
                 self._pump_scheduled = True
@@ -157,11 +160,6 @@ class GroupCommit:
             return self._gathering.number
         pending = self._sealed[-1] if self._sealed else self._in_flight
         return self.durable if pending is None else pending.number
-
-    @property
-    def staged_bytes(self) -> int:
-        """Bytes that wait for the disk."""
-        return self._staged_bytes
 
     def layers(self) -> list[Writes]:
         """What is staged and not yet durable, the newest writes first."""
@@ -198,11 +196,10 @@ class GroupCommit:
 
         Raises if it failed.
         """
-        if number <= self.durable and not self._failed:
-            return None
         batch = self._pending(number)
         if batch is None:
-            self.raise_if_failed(number)
+            if self._failed:
+                self.raise_if_failed(number)
             return None
         future = self._loop.create_future()
         batch.waiters.append(future)
@@ -213,7 +210,7 @@ class GroupCommit:
 
         That is at once when it is decided already.
         """
-        batch = self._pending(number) if number > self.durable or self._failed else None
+        batch = self._pending(number)
         if batch is None:
             callback(self.failure(number))
         else:
@@ -240,6 +237,9 @@ class GroupCommit:
             raise fresh(error) from error
 
     def _pending(self, number: int) -> Batch | None:
+        """The batch of an undecided commit; None when it is durable, failed or still empty."""
+        if number <= self.durable:
+            return None
         gathering = self._gathering
         if number == gathering.number:
             return gathering if gathering.writes else None
@@ -275,7 +275,7 @@ class GroupCommit:
         if result.outcome is Outcome.DURABLE:
             self.commits += 1
             self.durable = batch.number
-            self._staged_bytes -= batch.size_bytes
+            self.staged_bytes -= batch.size_bytes
             if space is not None:
                 self._on_space(space)
             self._settle(batch, None)
@@ -297,7 +297,7 @@ class GroupCommit:
         self._sealed.clear()
         self._gathering = Batch(lost[-1].number + 1)
         self._note_failed(batch.number, lost[-1].number, error)
-        self._staged_bytes = 0
+        self.staged_bytes = 0
         try:
             self._on_failed(batch.number, error)
         except Exception as mistake:  # whoever waits must hear of the failure all the same

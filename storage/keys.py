@@ -107,6 +107,11 @@ def encode_index_values(values: tuple[IndexValue, ...]) -> bytes:
     )
 
 
+def encode_index_int(value: int) -> bytes:
+    """What `encode_index_values` makes of one whole number of 64 bits."""
+    return _int(value, "index value")
+
+
 def next_prefix(prefix: bytes) -> bytes | None:
     """The smallest bytes behind everything that starts with `prefix`; None when nothing is."""
     stripped = prefix.rstrip(b"\xff")

@@ -8,63 +8,60 @@ while anything is in it, so they are up to a second late.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...runtime.clock import Clock, TimerHandle
+
+if TYPE_CHECKING:
+    from .ops import StepOp
 
 # From so many seconds on being a second late doesn't matter.
 _LONG_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 
 
-class Deadline:
-    """A long deadline; `cancel` takes it back."""
-
-    __slots__ = ("_table", "callback", "looks_left")
-
-    def __init__(self, table: dict[int, Deadline], looks_left: int, callback: Callable[[], None]) -> None:
-        self._table = table
-        self.looks_left = looks_left
-        self.callback = callback
-
-    def cancel(self) -> None:
-        """Don't call; harmless when it was called already."""
-        self._table.pop(id(self), None)
-
-
 class Deadlines:
-    """All deadlines of one engine."""
+    """The deadlines of all attempts in progress, of one engine; at most one for each step."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._table: dict[int, Deadline] = {}
+        # The look at which each is up.  Looks are counted in place of reading a clock: a wall clock that is
+        # set moves no deadline.
+        self._long: dict[StepOp, int] = {}
+        self._looks = 0
+        self._short: dict[StepOp, TimerHandle] = {}
         self._timer: TimerHandle | None = None
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
-        """Call `callback` after so many seconds, at most a second late."""
+    def begin(self, op: StepOp, seconds: float) -> None:
+        """Tell `op` after so many seconds that its attempt's time is up."""
         if seconds < _LONG_SECONDS:
-            return self._clock.call_later(seconds, callback)
-        deadline = Deadline(self._table, math.ceil(seconds / _LOOK_SECONDS) + 1, callback)
-        self._table[id(deadline)] = deadline
+            self._short[op] = self._clock.call_later(seconds, op.timed_out)
+            return
+        self._long[op] = self._looks + math.ceil(seconds / _LOOK_SECONDS) + 1
         if self._timer is None:
             self._timer = self._clock.call_later(_LOOK_SECONDS, self._look)
-        return deadline
+
+    def end(self, op: StepOp) -> None:
+        """Forget the deadline of an attempt that is over; harmless when there is none."""
+        if self._long.pop(op, None) is None:
+            timer = self._short.pop(op, None)
+            if timer is not None:
+                timer.cancel()
 
     def stop(self) -> None:
-        """Call nothing more."""
-        self._table.clear()
+        """Tell nobody any more."""
+        self._long.clear()
+        for timer in self._short.values():
+            timer.cancel()
+        self._short.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _look(self) -> None:
-        # Looks are counted in place of reading a clock: a wall clock that is set moves no deadline.
         self._timer = None
-        for deadline in list(self._table.values()):
-            deadline.looks_left -= 1
-            if deadline.looks_left <= 0:
-                deadline.cancel()
-                deadline.callback()
-        if self._table and self._timer is None:
+        self._looks += 1
+        for op in [op for op, look in self._long.items() if look <= self._looks]:
+            op.timed_out()
+        if self._long and self._timer is None:
             self._timer = self._clock.call_later(_LOOK_SECONDS, self._look)

@@ -36,7 +36,6 @@ from .journal import (
     Failed,
     Finished,
     Fold,
-    Outcome,
     Redriven,
     Started,
     Terminated,
@@ -217,7 +216,7 @@ class Engine:
         if not place:
             self.system.directory.drop(activation)
             return
-        run = self._make_live(activation, Fold([(0, started)], ""))
+        run = self._make_live(LiveRun(self, activation, started))
         run.first_input = decoded_input
         run.has_slot = True
         self._beginning.append(activation.ref)
@@ -225,10 +224,9 @@ class Engine:
             self._begin_scheduled = True
             self.system.loop.call_soon(self._begin_all)
 
-    def _make_live(self, activation: Activation, fold: Fold) -> LiveRun:
-        run = LiveRun(self, activation, fold)
+    def _make_live(self, run: LiveRun) -> LiveRun:
         self._live.add(run)
-        activation.pins += 1
+        run.activation.pins += 1
         return run
 
     def _unmake_live(self, run: LiveRun) -> None:
@@ -250,7 +248,7 @@ class Engine:
         for ref in beginning:
             activation = ref.activation
             run = None if activation is None else live_run(activation)
-            if run is not None and not run.dropped and run.fold is not None:
+            if run is not None and not run.has_begun:
                 self._begin(run)
 
     def _begin(self, run: LiveRun) -> None:
@@ -304,7 +302,7 @@ class Engine:
             self._stuck(activation, record_error(error))
             return None
         kind = cast("WorkflowType", activation.type)
-        run = self._make_live(activation, fold)
+        run = self._make_live(LiveRun(self, activation, fold.started, fold))
         run.has_slot = True
         self.places.take(kind)
         for key, stored in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
@@ -326,20 +324,6 @@ class Engine:
         return Fold(decode_records(rows, str(activation.ref)), str(activation.ref))
 
     # -- what becomes of steps -----------------------------------------------------------------------------
-
-    def record_outcome(self, run: LiveRun, outcome: Outcome, writes: Writes) -> None:
-        """Record the outcome of a step and deliver it; if run() ends by that, the end is in the same "
-        "commit."""
-        try:
-            if run.can_deliver:
-                run.add_record(outcome, writes)
-                run.deliver_one(outcome, writes)
-            else:
-                run.record(outcome, writes)
-                run.arrived(outcome)
-        except StorageError as error:
-            _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
-            self.let_go(run)
 
     def attempt_failed(self, run: LiveRun, record: AttemptFailed) -> None:
         """Record a failed attempt; the next one waits on disk."""

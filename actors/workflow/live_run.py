@@ -26,25 +26,27 @@ import msgspec
 
 from ...runtime.chain import CALLER
 from ...runtime.durations import Duration, to_seconds
+from ...storage import layout
 from ...storage.errors import CallerError, InvalidKey, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import ErrorRecord, ForeignAwait, StepError, record_error
 from .head import RunHead, RunStatus
 from .journal import (
+    POSITION_BYTES,
     Failed,
     Finished,
     Fold,
     Outcome,
     Record,
+    Started,
     StepDone,
     StepFailed,
     TimerFired,
     encode_record,
     journal_prefix,
-    position_key,
 )
-from .ops import CallOp, Op, OpFuture, RunScope, StepOp
-from .replay_loop import ReplayLoop, ReplayTask
+from .ops import CallOp, Op, OpFuture, StepOp
+from .replay_loop import MainTask, ReplayLoop
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -67,10 +69,10 @@ _NEW_LOOP: Callable[[int, int], ReplayLoop] = cast("Any", ReplayLoop)
 
 
 class LiveRun:
-    """The working part of a run; dropped and made anew from the journal at will."""
+    """The working part of a run, and the caller in `run()`; dropped and made anew from the journal."""
 
     __slots__ = (
-        "_alarm_ms",
+        "_clock_ms",
         "_delivering",
         "_inbox",
         "_journal",
@@ -94,20 +96,27 @@ class LiveRun:
         "pending",
         "replies",
         "replaying",
+        "reply_prefix",
         "type",
+        "workflow",
         "working",
     )
 
-    def __init__(self, engine: Engine, activation: Activation, fold: Fold) -> None:
+    def __init__(
+        self, engine: Engine, activation: Activation, started: Started, fold: Fold | None = None
+    ) -> None:
+        """`fold` is what the journal holds beyond the first record; None for a run that is just started."""
         self.engine = engine
         self.activation = activation
-        self.type = cast("WorkflowType", activation.type)
-        self.fold: Fold | None = fold
-        self.loop: ReplayLoop = _NEW_LOOP(fold.started.at_ms, activation.number or 0)
-        self.correlation_id = fold.started.correlation_id
+        self.type: WorkflowType = activation.type  # type: ignore[assignment]
+        self.workflow: Workflow = activation.instance  # type: ignore[assignment]
+        self.fold = fold
+        self.loop: ReplayLoop = _NEW_LOOP(started.at_ms, activation.number or 0)
+        self.correlation_id = started.correlation_id
+        self._clock_ms = engine.system.clock.now_ms
         self._random: random.Random | None = None
-        self._started_ms = fold.started.at_ms
-        self.next_position = fold.next_position
+        self._started_ms = started.at_ms
+        self.next_position = 1 if fold is None else fold.next_position
         # What run() asked for and hasn't got, by name and use; ops that run() gave up are remembered as
         # cancelled.
         self.pending: dict[tuple[str, int], Op] = {}
@@ -121,16 +130,16 @@ class LiveRun:
         self.first_input: object = msgspec.UNSET
         # Replies to calls that unfinished steps made before a crash, by row key.
         self.replies: dict[bytes, bytes] = {}
-        self._journal = journal_prefix(activation.prefix(b""))
+        self._journal = journal_prefix(activation.base)
+        self.reply_prefix = activation.base + layout.REPLY
         self._inbox: list[Outcome] = []
         self._unstarted: list[Op] = []
         self._uses: dict[str, int] = {}
         self._main: asyncio.Task[object] | None = None
         self._delivering = False
-        self._waived = fold.waived_until
+        self._waived = -1 if fold is None else fold.waived_until
         self._timer: Any = None  # the clock's, while steps are in progress beside timers
-        self._alarm_ms: int | None = None  # what the alarm on disk is set to
-        activation.instance._live = self  # type: ignore[attr-defined]
+        self.workflow._live = self  # pyright: ignore[reportPrivateUsage]
 
     @property
     def random(self) -> random.Random:
@@ -147,20 +156,37 @@ class LiveRun:
         self,
         function: Callable[..., object],
         args: tuple[object, ...],
-        name: str | None,
+        given_name: str | None,
         retry: Retry | None,
         timeout: Duration | None,
         thread: bool,
     ) -> OpFuture:
         """A step begins; its future is run()'s."""
-        if not self._check_inside():
+        if CALLER.get() is not self:
+            raise self._not_inside()
+        if self.dropped:
             return self._never()
+        kind = self.type
         plan = self.engine.step_plan(function)
-        given: object = name
-        if name is None:
-            used = plan.name
-        elif (
-            not isinstance(given, str)
+        name = plan.name if given_name is None else self._checked_name(given_name)
+        if thread and plan.is_async:
+            raise CallerError(f"{self.activation.ref}: step {name} is async, so it can't run in a thread")
+        if timeout is None:
+            timeout_seconds = kind.step_timeout_seconds
+        else:
+            timeout_seconds = to_seconds(timeout, what=f"timeout of step {name}")
+            if timeout_seconds == 0:
+                raise CallerError(f"{self.activation.ref}: the timeout of step {name} must be more than 0")
+        uses = self._uses
+        nth = uses[name] = uses.get(name, 0) + 1
+        op = StepOp(self, name, nth, function, plan, args, retry or kind.retry, thread, timeout_seconds)
+        self.pending[name, nth] = op
+        self._unstarted.append(op)
+        return op.future
+
+    def _checked_name(self, name: object) -> str:
+        if (
+            not isinstance(name, str)
             or not 0 < len(name) <= MAX_STEP_NAME_CHARACTERS
             or not name.isprintable()
         ):
@@ -168,27 +194,21 @@ class LiveRun:
                 f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} "
                 f"printable characters; got {name!r}"
             )
-        else:
-            used = given
-        if thread and plan.is_async:
-            raise CallerError(f"{self.activation.ref}: step {used} is async, so it can't run in a thread")
-        kind = self.type
-        op = StepOp(self, used, self._use(used), function, plan, args, retry or kind.retry, thread)
-        op.timeout_seconds = (
-            kind.step_timeout_seconds
-            if timeout is None
-            else to_seconds(timeout, what=f"timeout of step {used}")
-        )
-        if op.timeout_seconds == 0:
-            raise CallerError(f"{self.activation.ref}: the timeout of step {used} must be more than 0")
-        self._ask(op)
-        return op.future
+        return name
+
+    async def call(
+        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        """See `Caller`: in run()'s context the run is the caller, and an actor call becomes an op of it."""
+        return await self.request_call(ref, plan, args, kwargs)
 
     def request_call(
         self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> OpFuture:
         """run() calls an actor; that is a step by itself."""
-        if not self._check_inside():
+        if CALLER.get() is not self:
+            raise self._not_inside()
+        if self.dropped:
             return self._never()
         if ref.system is not self.engine.system:
             raise CallerError(
@@ -197,27 +217,16 @@ class LiveRun:
             )
         name = f"{ref}.{plan.name}"
         args, kwargs = plan.check_arguments(args, kwargs, ref)
-        op = CallOp(self, name, self._use(name), ref, plan, args, kwargs)
-        self._ask(op)
+        nth = self._uses[name] = self._uses.get(name, 0) + 1
+        op = CallOp(self, name, nth, ref, plan, args, kwargs)
+        self.pending[name, nth] = op
+        self._unstarted.append(op)
         return op.future
 
-    def _use(self, name: str) -> int:
-        nth = self._uses.get(name, 0) + 1
-        self._uses[name] = nth
-        return nth
-
-    def _ask(self, op: Op) -> None:
-        self.pending[op.name, op.nth] = op
-        self._unstarted.append(op)
-
-    def _check_inside(self) -> bool:
-        """Raise unless run() itself asks; False when it is being closed."""
-        scope = CALLER.get()
-        if not isinstance(scope, RunScope) or scope.run is not self:
-            raise CallerError(
-                f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run"
-            )
-        return not self.dropped
+    def _not_inside(self) -> CallerError:
+        return CallerError(
+            f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run"
+        )
 
     def _never(self) -> OpFuture:
         """What a `finally` block of a run that leaves memory waits for."""
@@ -227,44 +236,52 @@ class LiveRun:
 
     # -- replay --------------------------------------------------------------------------------------------
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether `begin` was called."""
+        return self._main is not None
+
     def begin(self) -> None:
         """Start run() and deliver what is recorded; afterwards the run is live."""
-        fold = self.fold
-        assert fold is not None
-        self.fold = None
         context = Context()  # what the starter's context variables held is not there on replay
-        context.run(CALLER.set, RunScope(self))
-        workflow = cast("Workflow", self.activation.instance)
-        run = cast("Callable[..., Coroutine[Any, Any, object]]", cast("Any", workflow).run)
-        if not self.type.takes_input:
+        context.run(CALLER.set, self)
+        kind, fold = self.type, self.fold
+        run = cast("Callable[..., Coroutine[Any, Any, object]]", cast("Any", self.workflow).run)
+        if not kind.takes_input:
             coroutine = run()
-        elif self.first_input is not msgspec.UNSET:
+        elif fold is None:
             coroutine = run(self.first_input)  # fresh from the codec, as it would be from disk
             self.first_input = msgspec.UNSET
         else:
-            coroutine = run(self.type.decode_input(fold.input))
-        self._main = ReplayTask(coroutine, loop=self.loop, name="run", context=context)
+            coroutine = run(kind.decode_input(fold.input))
+        self._main = MainTask(coroutine, loop=self.loop, name="run", context=context)
+        if fold is None:
+            self._run_to_rest()
+        else:
+            self.fold = None
+            self._replay(fold)
+        if self.dropped:
+            return
+        self.replaying = False
+        self._after_delivery()
+
+    def _replay(self, fold: Fold) -> None:
+        """Deliver what is recorded, in order; run() ends up where it was."""
         self._delivering = True
         try:
             self._run_to_rest()
             for position, outcome in fold.outcomes:
                 if self.dropped:
-                    break
+                    return
                 if not self._deliver(outcome) and position > self._waived:
                     self._diverged(outcome)
                     return
         finally:
             self._delivering = False
-        if self.dropped:
-            return
-        self.replaying = False
-        if self.pending:
-            for (name, nth), (attempts, next_ms) in fold.attempts.items():
-                op = self.pending.get((name, nth))
-                if op is not None:
-                    op.attempts, op.next_ms = attempts, next_ms
-        self.loop.now_ms = max(self.loop.now_ms, fold.started.at_ms)
-        self._after_delivery()
+        for key, (attempts, next_ms) in fold.attempts.items():
+            op = self.pending.get(key)
+            if op is not None:
+                op.attempts, op.next_ms = attempts, next_ms
 
     def _diverged(self, outcome: Outcome) -> None:
         asked = ", ".join(f"{name} (use {nth})" for name, nth in self.pending)
@@ -313,30 +330,34 @@ class LiveRun:
         if not self.dropped:
             self._after_delivery()
 
-    @property
-    def can_deliver(self) -> bool:
-        """Nothing recorded waits to be delivered before."""
-        return not (self._delivering or self._inbox or self.dropped)
+    def record_outcome(self, outcome: Outcome, writes: Writes) -> None:
+        """Record the outcome of a step beside what `writes` holds, and deliver it.
 
-    def deliver_one(self, outcome: Outcome, writes: Writes) -> None:
-        """Deliver an outcome whose record is in `writes`, then stage these, with the end of the run if run()
-        ended.
-
-        Nobody outside can see the delivery before the writes are staged, so this is recording first, in one
-        commit less.
+        Where nothing recorded before waits, it is delivered first, and if run() ends by that, the end is in
+        the same commit.  Nobody outside can see the delivery before the writes are staged, so this is
+        recording first, in one commit less.
         """
-        self._delivering = True
         try:
-            self._deliver(outcome)
-        finally:
-            self._delivering = False
-        main = self._main
-        if main is not None and main.done():
-            self._end(main, writes)
-            return
-        self.activation.commit(writes, reserve=True)
-        if not self.dropped:
-            self._after_delivery()
+            self.add_record(outcome, writes)
+            if self._delivering or self._inbox:
+                self.activation.commit(writes, reserve=True)
+                self.arrived(outcome)
+                return
+            self._delivering = True
+            try:
+                self._deliver(outcome)
+            finally:
+                self._delivering = False
+            main = self._main
+            if main is not None and main.done():
+                self._end(main, writes)
+                return
+            self.activation.commit(writes, reserve=True)
+            if not self.dropped:
+                self._after_delivery()
+        except StorageError as error:
+            _log.error("a step of %s could not be recorded: %s", self.activation.ref, error)
+            self.engine.let_go(self)
 
     def _deliver(self, outcome: Outcome) -> bool:
         """Hand an outcome to the code that waits for it and run that to rest; False when nobody ever asked
@@ -349,18 +370,19 @@ class LiveRun:
             if not loop.fire(outcome.nth):
                 return outcome.nth <= loop.timer_count
         else:
-            answer = cast("StepDone | StepFailed", outcome)
+            answer: StepDone | StepFailed = outcome  # type: ignore[assignment]
             key = (answer.name, answer.nth)
             op = self.pending.pop(key, None)
             if op is None:
                 return self.cancelled is not None and key in self.cancelled
-            op.future.op = None
-            if isinstance(outcome, StepDone):
-                if not op.future.done():
-                    op.future.set_result(op.take_result(outcome))
-            elif not op.future.done():
-                failed = cast("StepFailed", outcome)
-                op.future.set_exception(StepError(failed.name, failed.nth, failed.attempts, failed.error))
+            future = op.future
+            future.op = None
+            if future.done():
+                pass
+            elif isinstance(answer, StepFailed):
+                future.set_exception(StepError(answer.name, answer.nth, answer.attempts, answer.error))
+            else:
+                future.set_result(op.decode_result(answer.value) if self.replaying else op.result)
         self._run_to_rest()
         return True
 
@@ -385,7 +407,11 @@ class LiveRun:
             for op in unstarted:
                 if not op.future.done() and not self.dropped:
                     op.start()
-        if not self.dropped and not main.done():
+        if self.dropped:
+            return
+        # Most often everything asked for is in progress and there is nothing to be woken for.
+        working = self.working
+        if not working or working < len(self.pending) or self.loop.timers or self._timer is not None:
             self._settle()
 
     def op_cancelled(self, op: Op) -> None:
@@ -412,20 +438,22 @@ class LiveRun:
 
     def add_record(self, record: Record, writes: Writes) -> None:
         """Add a record to a write set that the caller stages at once."""
-        writes[position_key(self._journal, self.next_position)] = encode_record(record)
-        self.next_position += 1
+        position = self.next_position
+        writes[self._journal + position.to_bytes(POSITION_BYTES, "big")] = encode_record(record)
+        self.next_position = position + 1
 
     def now_ms(self) -> int:
         """The time for a record: the wall clock's, but never before the record before it."""
-        return max(self.engine.system.clock.now_ms(), self.loop.now_ms)
+        now_ms = self._clock_ms()
+        before_ms = self.loop.now_ms
+        return now_ms if now_ms > before_ms else before_ms
 
     def set_head(
         self, status: RunStatus, writes: Writes, at_ms: int, error: ErrorRecord | None = None
     ) -> None:
         """Change the head within a write set."""
-        workflow = cast("Workflow", self.activation.instance)
-        head = workflow.head
-        workflow.head = RunHead(status, head.created_ms, at_ms, error, head.correlation_id)
+        head = self.workflow.head
+        self.workflow.head = RunHead(status, head.created_ms, at_ms, error, head.correlation_id)
         self.activation.stage_fields(writes)
 
     # -- rest ----------------------------------------------------------------------------------------------
@@ -549,7 +577,7 @@ class LiveRun:
         self._close_tasks()
         # Take the rings of references apart, so that memory comes back without the collector.
         self._main = None
-        self.activation.instance.__dict__.pop("_live", None)
+        self.workflow.__dict__.pop("_live", None)
 
     def _close_tasks(self) -> None:
         """Close what run() waits in, here and not whenever the collector comes: `finally` blocks run now,
@@ -567,7 +595,7 @@ class LiveRun:
         if not tasks:
             return
         context = Context()
-        context.run(CALLER.set, RunScope(self))
+        context.run(CALLER.set, self)
         for task in tasks:
             cast("Any", task)._log_destroy_pending = False  # known to asyncio alone
             coroutine = cast("Coroutine[Any, Any, object]", task.get_coro())

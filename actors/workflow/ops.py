@@ -19,11 +19,9 @@ import msgspec
 from ...runtime.call import run as run_turn
 from ...runtime.chain import CALLER, Turn
 from ...runtime.codec import encode, encode_unchecked
-from ...storage import layout
 from ...storage.errors import InvalidValue, Overloaded, StorageError, StorageFailed
-from ...storage.group_commit import Writes
 from ..errors import BodyExit, Fatal, StepOver, record_error
-from .journal import AttemptFailed, Outcome, StepDone, StepFailed
+from .journal import AttemptFailed, StepDone, StepFailed
 from .replay_loop import ReplayFuture
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ _log = logging.getLogger("holdfast.workflow")
 
 # Which attempt the running code belongs to; None outside step bodies.
 ATTEMPT: ContextVar[StepScope | None] = ContextVar("holdfast_attempt", default=None)
-_STEP_DIGEST_BYTES: Final = 8
 _CALL_DIGEST_BYTES: Final = 16
 _CALL_NUMBER_BYTES: Final = 4
 
@@ -63,7 +60,7 @@ class OpFuture(ReplayFuture[Any]):
 class Op:
     """Common to both kinds."""
 
-    __slots__ = ("active", "attempts", "future", "name", "next_ms", "nth", "over", "run", "task")
+    __slots__ = ("active", "attempts", "future", "name", "next_ms", "nth", "over", "result", "run", "task")
 
     def __init__(self, run: LiveRun, name: str, nth: int) -> None:
         self.run = run
@@ -73,25 +70,27 @@ class Op:
         self.attempts: int = 0
         # When the next attempt is due; None while one is in progress (or none failed).
         self.next_ms: int | None = None
-        self.future = OpFuture(loop=run.loop)
-        self.future.op = self
+        future = self.future = OpFuture(loop=run.loop)
+        future.op = self
         self.task: asyncio.Future[Any] | None = None
         # An attempt is in progress (it may still wait at the gate) and counts among those at work.
         self.active = False
         self.over = False
+        # What run() gets when it is live: what the codec made of the result, as on replay.
+        self.result: object = None
 
     def start(self) -> None:
         """Begin an attempt as soon as that may be; a retry that isn't due yet goes on waiting."""
-        if self.next_ms is not None:
-            return
-        self.active = True
-        self.run.working += 1
-        self.begin()
+        if self.next_ms is None:
+            self.active = True
+            self.run.working += 1
+            self.begin()
 
     def begin(self) -> None:
         raise AssertionError("each kind begins in its own way")
 
-    def take_result(self, outcome: StepDone) -> object:
+    def decode_result(self, encoded: msgspec.Raw) -> object:
+        """A recorded result as run() gets it."""
         raise AssertionError("each kind decodes in its own way")
 
     def abandon(self) -> None:
@@ -118,13 +117,10 @@ class StepOp(Op):
     """A step: a function outside the journal, at least once until its outcome is recorded, never after."""
 
     __slots__ = (
-        "_reply_prefix",
-        "_timer",
         "args",
         "function",
         "plan",
         "replies",
-        "result",
         "retry",
         "scope",
         "thread",
@@ -141,112 +137,96 @@ class StepOp(Op):
         args: tuple[object, ...],
         retry: Retry,
         thread: bool,
+        timeout_seconds: float | None,
     ) -> None:
-        # As in `Op`, without the call of it: a step is the most frequent thing there is.
-        self.run = run
-        self.name = name
-        self.nth = nth
-        self.attempts = 0
-        self.next_ms = None
-        future = self.future = OpFuture(loop=run.loop)
-        future.op = self
-        self.task = None
-        self.active = False
-        self.over = False
+        super().__init__(run, name, nth)
         self.function = function
         self.plan = plan
         self.args = args
         self.retry = retry
         self.thread = thread
-        self.timeout_seconds: float | None = None
+        self.timeout_seconds = timeout_seconds
+        # The attempt in progress.
         self.scope: StepScope | None = None
         # Rows of the calls that its attempts made, with the replies: see StepScope.
         self.replies: dict[bytes, tuple[bytes, int]] | None = None
-        self.result: object = None
-        self._timer: Any = None
-        self._reply_prefix: bytes | None = None
 
     def begin(self) -> None:
         """Wait at the gate, then run the body."""
-        store = self.run.engine.system.store
-        dep = self.run.activation.dep
-        if dep <= store.group_commit.durable and not store.group_commit.has_failed:
-            self._run_body(None)
-        else:
-            store.on_durable(dep, self._run_body)
+        run = self.run
+        run.engine.system.store.group_commit.on_durable(run.activation.dep, self._run_body)
 
     def _run_body(self, failure: StorageFailed | None) -> None:
-        if failure is not None or self.over or self.run.dropped:
-            return  # the run was dropped with the commit, or gave the step up
         run = self.run
-        system = run.engine.system
+        if failure is not None or self.over or run.dropped:
+            return  # the run was dropped with the commit, or gave the step up
+        loop, plan = run.engine.system.loop, self.plan
         scope = self.scope = StepScope(self)
-        failed: BaseException | None = None
         result: object = None
+        task: asyncio.Future[Any] | None = None
         token = CALLER.set(scope)
         attempt_token = ATTEMPT.set(scope)
         try:
-            args = self.plan.copy_arguments(self.args, self) if self.args else ()
+            args = plan.copy_arguments(self.args, self) if self.args else ()
             if self.thread:
                 context, function = copy_context(), self.function
                 call: Callable[[], object] = lambda: context.run(_in_thread, function, args)  # noqa: E731
-                self.task = system.loop.run_in_executor(None, call)
-            elif self.plan.is_async:
-                self.task = system.loop.create_task(_in_task(self.function, args))
+                task = loop.run_in_executor(None, call)
+            elif plan.is_async:
+                task = loop.create_task(_in_task(self.function, args))
             else:
                 result = self.function(*args)
                 if hasattr(result, "__await__"):
-                    self.task = system.loop.create_task(_in_task(lambda: result, ()))
+                    task = loop.create_task(_in_task(lambda: result, ()))
                     if asyncio.iscoroutine(
                         result
                     ):  # nobody awaits it when the task is cancelled before it begins
-                        self.task.add_done_callback(lambda _: result.close())
-            if self.task is not None:
-                self.task.add_done_callback(scope.body_done)
+                        task.add_done_callback(lambda _: result.close())
         except BaseException as error:  # what left here would stop the commits of all
-            failed = error
             if isinstance(error, KeyboardInterrupt):
-                system.loop.call_soon(_raise, error)
+                loop.call_soon(_raise, error)
+            self._failed(scope, error)
+            return
         finally:
             ATTEMPT.reset(attempt_token)
             CALLER.reset(token)
-        if failed is not None:
-            self._failed(scope, failed)
-        elif self.task is None:
+        if task is None:
             self._succeeded(scope, result)
-        elif self.timeout_seconds is not None:
-            self._timer = run.engine.deadlines.call_later(self.timeout_seconds, scope.timed_out)
+            return
+        self.task = task
+        task.add_done_callback(scope.body_done)
+        if self.timeout_seconds is not None:
+            run.engine.deadlines.begin(self, self.timeout_seconds)
 
     def body_done(self, scope: StepScope, task: asyncio.Future[Any]) -> None:
+        """The task of an attempt's body ended."""
         if scope is not self.scope or self.over or self.run.dropped:
             if not task.cancelled():
                 task.exception()  # a late outcome changes nothing
-            return
-        if task.cancelled():
+        elif task.cancelled():
             self._failed(scope, asyncio.CancelledError("the step's task was cancelled"))
-            return
-        error = task.exception()
-        if error is None:
-            self._succeeded(scope, task.result())
-        else:
+        elif (error := task.exception()) is not None:
             self._failed(scope, error)
+        else:
+            self._succeeded(scope, task.result())
 
-    def timed_out(self, scope: StepScope) -> None:
-        if scope is self.scope and not self.over and not self.run.dropped:
-            task = self.task
-            self._failed(scope, TimeoutError(f"the attempt took longer than {self.timeout_seconds:g} s"))
-            if task is not None:
-                task.cancel()
+    def timed_out(self) -> None:
+        """The time of the attempt in progress is up."""
+        scope, task = self.scope, self.task
+        if scope is None or self.over or self.run.dropped:
+            return
+        self._failed(scope, TimeoutError(f"the attempt took longer than {self.timeout_seconds:g} s"))
+        if task is not None:
+            task.cancel()
 
     def _attempt_over(self, scope: StepScope) -> None:
         scope.over = True
         self.scope = None
-        self.task = None
         self.active = False
         self.run.working -= 1
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.task is not None:
+            self.task = None
+            self.run.engine.deadlines.end(self)
 
     def _succeeded(self, scope: StepScope, result: object) -> None:
         try:
@@ -256,8 +236,10 @@ class StepOp(Op):
             return
         self._attempt_over(scope)
         run = self.run
-        outcome = StepDone(run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encoded))
-        self._record(outcome)
+        run.record_outcome(
+            StepDone(run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encoded)),
+            dict.fromkeys(self.replies) if self.replies else {},
+        )
 
     def _failed(self, scope: StepScope, error: BaseException) -> None:
         where = str(self)
@@ -271,7 +253,10 @@ class StepOp(Op):
         final = isinstance(error, Fatal) or self.attempts > self.retry.limit
         if final:
             _log.warning("%s failed for good: %s", where, record, extra=run.engine.log_fields(run, self))
-            self._record(StepFailed(now_ms, self.name, self.nth, self.attempts, record))
+            run.record_outcome(
+                StepFailed(now_ms, self.name, self.nth, self.attempts, record),
+                dict.fromkeys(self.replies) if self.replies else {},
+            )
             return
         seconds = self.retry.wait_seconds(self.attempts, run.engine.system.random)
         self.next_ms = now_ms + round(seconds * 1000)
@@ -282,45 +267,33 @@ class StepOp(Op):
             run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record, self.next_ms)
         )
 
-    def _record(self, outcome: Outcome) -> None:
-        writes: Writes = {}
+    def known_reply(self, row: bytes) -> tuple[bytes, int] | None:
+        """What an attempt before got under a row, and the commit it rests on; None when that didn't happen.
+
+        Replies from before a crash were loaded with the run.
+        """
         replies = self.replies
-        if replies is None and self.run.replies:
-            replies = self.take_replies()
-        if replies:
-            writes.update(dict.fromkeys(replies))
-        self.run.engine.record_outcome(self.run, outcome, writes)
-
-    def take_replies(self) -> dict[bytes, tuple[bytes, int]]:
-        """Replies that this step got before a crash, out of what was loaded with the run."""
+        if replies is None:
+            replies = self.replies = {}
+        known = replies.get(row)
         loaded = self.run.replies
-        if not loaded:
-            return {}
-        prefix = self.reply_prefix()
-        return {row: (loaded.pop(row), 0) for row in list(loaded) if row.startswith(prefix)}
+        if known is None and loaded and row in loaded:
+            known = replies[row] = (loaded.pop(row), 0)
+        if known is not None and self.run.engine.system.store.group_commit.failure(known[1]) is not None:
+            del replies[row]  # the commit was lost, and the effect with it
+            return None
+        return known
 
-    def reply_prefix(self) -> bytes:
-        """What the rows of this step's calls begin with."""
-        prefix = self._reply_prefix
-        if prefix is None:
-            digest = blake2b(f"{self.name}\0{self.nth}".encode(), digest_size=_STEP_DIGEST_BYTES).digest()
-            prefix = self._reply_prefix = self.run.activation.prefix(layout.REPLY) + digest
-        return prefix
-
-    def take_result(self, outcome: StepDone) -> object:
-        """The result to deliver: what the codec made of it, live and on replay."""
-        if self.run.replaying:
-            return self.plan.decode_result(outcome.value)
-        return self.result
+    def decode_result(self, encoded: msgspec.Raw) -> object:
+        """See `Op.decode_result`."""
+        return self.plan.decode_result(encoded)
 
     def abandon(self) -> None:
         """See `Op.abandon`."""
         if self.scope is not None:
             self.scope.over = True
             self.scope = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            self.run.engine.deadlines.end(self)
         super().abandon()
 
 
@@ -349,7 +322,7 @@ class CallOp(Op):
     exactly once.
     """
 
-    __slots__ = ("args", "committed", "kwargs", "plan", "ref", "reply", "rests_on")
+    __slots__ = ("args", "committed", "kwargs", "plan", "ref", "rests_on")
 
     def __init__(
         self,
@@ -366,7 +339,6 @@ class CallOp(Op):
         self.plan = plan
         self.args = args
         self.kwargs = kwargs
-        self.reply: object = None
         self.committed = False
         # The newest commit that a shared method's reply rests on.
         self.rests_on = 0
@@ -387,7 +359,7 @@ class CallOp(Op):
         if self.plan.shared and error is None:
             # Commits are ordered, so the record that is staged next can't be durable before what the reply
             # rests on.
-            self.reply, self.rests_on = reply, dep
+            self.result, self.rests_on = reply, dep
         return error
 
     def _attach(self, turn: Turn, reply: object) -> None:
@@ -395,7 +367,7 @@ class CallOp(Op):
         run = self.run
         if self.over or run.dropped:
             raise StepOver(f"{self}: the run gave the call up")
-        self.reply = reply
+        self.result = reply
         outcome = StepDone(
             run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_unchecked(reply))
         )
@@ -436,7 +408,7 @@ class CallOp(Op):
         value = b""
         if error is None:
             try:  # a shared method's reply: plain scalars come here unencoded
-                value = encode(self.reply, f"the reply to {self}")
+                value = encode(self.result, f"the reply to {self}")
             except InvalidValue as mistake:
                 error = mistake
         self._over()
@@ -444,7 +416,7 @@ class CallOp(Op):
         now_ms = run.now_ms()
         if error is None:
             outcome = StepDone(now_ms, self.name, self.nth, self.attempts, msgspec.Raw(value))
-            run.engine.record_outcome(run, outcome, {})
+            run.record_outcome(outcome, {})
         elif isinstance(error, (Overloaded, StorageError)) and self.attempts <= run.type.retry.limit:
             if isinstance(error, StorageFailed) and run.failed_commit() is not None:
                 return
@@ -456,27 +428,13 @@ class CallOp(Op):
                 AttemptFailed(now_ms, self.name, self.nth, self.attempts, record_error(error), self.next_ms),
             )
         else:
-            run.engine.record_outcome(
-                run, StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)), {}
+            run.record_outcome(
+                StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)), {}
             )
 
-    def take_result(self, outcome: StepDone) -> object:
-        """See `StepOp.take_result`."""
-        return self.plan.decode_result(bytes(outcome.value)) if self.run.replaying else self.reply
-
-
-class RunScope:
-    """The caller in `run()`: an actor call becomes an op of the run."""
-
-    __slots__ = ("run",)
-
-    def __init__(self, run: LiveRun) -> None:
-        self.run = run
-
-    async def call(
-        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
-        return await self.run.request_call(ref, plan, args, kwargs)
+    def decode_result(self, encoded: msgspec.Raw) -> object:
+        """See `Op.decode_result`."""
+        return self.plan.decode_result(bytes(encoded))
 
 
 class StepScope:
@@ -508,10 +466,6 @@ class StepScope:
         """The body's task ended."""
         self.op.body_done(self, task)
 
-    def timed_out(self) -> None:
-        """The attempt's time is up."""
-        self.op.timed_out(self)
-
     async def call(
         self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> object:
@@ -527,9 +481,7 @@ class StepScope:
         else:
             args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
             row = self._row(ref.directory_key + plan.name.encode() + encoded)
-            known = self.known(row)
-            replies = op.replies
-            assert replies is not None
+            known = op.known_reply(row)
             if known is not None:
                 await commits.wait_durable(known[1])
                 return plan.decode_result(known[0])
@@ -540,7 +492,7 @@ class StepScope:
                 self._take_back(row)
                 raise
             if error is None:
-                replies[row] = (kept.encoded, dep)
+                self.keep(row, kept.encoded, dep)
             else:
                 self._take_back(row)
         try:  # the gate
@@ -554,14 +506,18 @@ class StepScope:
         return reply
 
     def _row(self, identity: bytes) -> bytes:
-        digest = blake2b(identity, digest_size=_CALL_DIGEST_BYTES).digest()
-        if self._uses is None:
-            self._uses = {}
+        op = self.op
+        digest = blake2b(
+            b"%d %b\0%b" % (op.nth, op.name.encode(), identity), digest_size=_CALL_DIGEST_BYTES
+        ).digest()
+        uses = self._uses
+        if uses is None:
+            uses = self._uses = {}
         if self._unused is not None and (unused := self._unused.get(digest)):
             unused.sort()
             return unused.pop(0)
-        nth = self._uses[digest] = self._uses.get(digest, 0) + 1
-        return self.op.reply_prefix() + digest + nth.to_bytes(_CALL_NUMBER_BYTES, "big")
+        nth = uses[digest] = uses.get(digest, 0) + 1
+        return op.run.reply_prefix + digest + nth.to_bytes(_CALL_NUMBER_BYTES, "big")
 
     def _take_back(self, row: bytes) -> None:
         """The call of this row raised: the next one of its kind has the number."""
@@ -575,19 +531,6 @@ class StepScope:
         if self.over:
             raise StepOver(f"{self}: the attempt is over, so it starts no run")
         return self._row(b"start " + what)
-
-    def known(self, row: bytes) -> tuple[bytes, int] | None:
-        """What an attempt before got under a row, and the commit it rests on; None when that didn't "
-        "happen."""
-        op = self.op
-        replies = op.replies
-        if replies is None:
-            replies = op.replies = op.take_replies()
-        known = replies.get(row)
-        if known is not None and op.run.engine.system.store.group_commit.failure(known[1]) is not None:
-            del replies[row]  # the commit was lost, and the effect with it
-            return None
-        return known
 
     def keep(self, row: bytes, reply: bytes, number: int) -> None:
         """Remember what commit `number` keeps under a row."""

@@ -14,7 +14,7 @@ from ...runtime.durations import to_seconds
 from ...runtime.errors import InvalidActor
 from ...runtime.fields import declared_hints
 from ...runtime.methods import MethodPlan
-from ...storage.keys import encode_index_values
+from ...storage.keys import encode_index_int, encode_index_values
 from ..errors import InvalidInput
 from .head import RunHead, RunStatus
 from .retry import Retry
@@ -102,7 +102,7 @@ class WorkflowType(ActorType):
     def index_keys(self, instance: object, owner: bytes) -> tuple[bytes, ...]:
         """As in `ActorType`, for the one index that runs have."""
         head = cast("Workflow", instance).head
-        return (self._status_prefixes[head.status] + encode_index_values((head.created_ms,)) + owner,)
+        return (self._status_prefixes[head.status] + encode_index_int(head.created_ms) + owner,)
 
     def decode_head(self, record: bytes, ref: object) -> RunHead:
         """The head in a run's stored fields."""
