@@ -225,18 +225,24 @@ class Store:
         """
         if self.environment.refusal is not None:
             raise fresh(self.environment.refusal)
-        if not reserve:
-            size = sum(map(len, filter(None, writes.values())))
-            if size > self.group_commit.max_staged_bytes:
-                raise InvalidValue(
-                    f"one turn wrote {size} bytes, more than "
-                    f"max_staged_bytes={self.group_commit.max_staged_bytes} can ever take; "
-                    f"write it in several turns"
-                )
-            if not self._has_room(size) and any(value is not None for value in writes.values()):
-                self._refuse_growth(size)
-            return self.group_commit.stage(writes, value_bytes=size)
-        return self.group_commit.stage(writes, bounded=False)
+        group = self.group_commit
+        if reserve:
+            return group.stage(writes, bounded=False)
+        size = sum(map(len, filter(None, writes.values())))
+        if size > group.max_staged_bytes:
+            raise InvalidValue(
+                f"one turn wrote {size} bytes, more than "
+                f"max_staged_bytes={group.max_staged_bytes} can ever take; "
+                f"write it in several turns"
+            )
+        # Most often there is no quota and a disk with room: not worth a call.
+        if (
+            (self.quota_bytes is not None or self.space.free_bytes < self.min_free_bytes)
+            and not self._has_room(size)
+            and any(value is not None for value in writes.values())
+        ):
+            self._refuse_growth(size)
+        return group.stage(writes, value_bytes=size)
 
     @property
     def durable(self) -> int:
