@@ -1,4 +1,5 @@
-"""Scale: what a saturated loop, a hundred thousand sleeping runs, and more actors than fit in memory cost.
+"""Scale: what a saturated loop, a hundred thousand sleeping runs, more actors than fit in memory, actors that
+always fail, and large values cost.
 
 There is no floor for these; each figure stands beside its target.  Memory is measured in processes of their
 own (``scale_child``), since a heap that other scenarios used tells nothing.
@@ -52,7 +53,13 @@ class Scale:
 
     def measure(self, scenario: str) -> None:
         """Add the lines of a scenario."""
-        {"saturated": saturated, "sleepers": sleepers, "actors": actors}[scenario](self)
+        {
+            "saturated": saturated,
+            "sleepers": sleepers,
+            "actors": actors,
+            "poison": poison,
+            "large-values": large_values,
+        }[scenario](self)
 
     def fresh_folder(self) -> Path:
         """An empty folder on the disk that is measured."""
@@ -323,6 +330,92 @@ def actors(scale: Scale) -> None:
                 step["bytes"] <= FLAT * first,
             )
         )
+
+
+# ------------------------------------------------------------------------------------------------------------
+# What others notice of actors that always fail and of large values, see ``neighbours``.
+
+# Neighbours' p99 over that without the load, and the share of a processor that one poison actor may take.
+POISON_P99_RATIO = 1.5
+POISON_SHARE = 0.01
+# Ten lines and their number in ten seconds, and as many for the first while that isn't over.
+POISON_LINES_PER_SECOND = 2.2
+LARGE_P99_RATIO = 5.0
+LARGE_MEMORY_RATIO = 1.10
+
+
+def poison(scale: Scale) -> None:
+    """Actors whose constructor, handler, recursion or result fails always, in calls and alarms."""
+    count, seconds = (20, 0.5) if scale.quick else (20, 5.0)
+    folder = scale.fresh_folder()
+    try:
+        found = in_child(scale.loop, what="poison", folder=str(folder), actors=count, seconds=seconds)
+    finally:
+        shutil.rmtree(folder)
+    for kind in found["kinds"]:
+        ratio = kind["call_p99_ms"] / kind["quiet_call_p99_ms"]
+        scale.lines.append(
+            Line(
+                "poison",
+                f"{count} actors, {kind['name']}",
+                {
+                    "call p99 ms": kind["call_p99_ms"],
+                    "without": kind["quiet_call_p99_ms"],
+                    "ratio": ratio,
+                    "CPU % each": kind["processor_share_each"] * 100,
+                    "stall ms": kind["stall_ms"],
+                },
+                f"neighbours' p99 <= {POISON_P99_RATIO:g} x, CPU < {POISON_SHARE:.0%} each",
+                ratio <= POISON_P99_RATIO and kind["processor_share_each"] < POISON_SHARE,
+            )
+        )
+    lines = found["log_lines"] / found["log_seconds"]
+    scale.lines.append(
+        Line(
+            "poison",
+            f"log of {found['alarms']} alarms that fail",
+            {"lines/s": lines},
+            f"at most {POISON_LINES_PER_SECOND:.1f} lines a second",
+            lines <= POISON_LINES_PER_SECOND,
+        )
+    )
+
+
+def large_values(scale: Scale) -> None:
+    """Values of 1 MiB, one after the other and at once, and 64 MiB; others' commits, and memory behind it."""
+    values, seconds = (50, 0.5) if scale.quick else (1_000, 3.0)
+    folder = scale.fresh_folder()
+    try:
+        found = in_child(scale.loop, what="large_values", folder=str(folder), values=values, seconds=seconds)
+    finally:
+        shutil.rmtree(folder)
+    for load in found["loads"]:
+        ratio = load["commit_p99_ms"] / load["quiet_commit_p99_ms"]
+        scale.lines.append(
+            Line(
+                "large-values",
+                load["name"],
+                {
+                    "commit p99 ms": load["commit_p99_ms"],
+                    "without": load["quiet_commit_p99_ms"],
+                    "ratio": ratio,
+                    "call ratio": load["call_p99_ms"] / load["quiet_call_p99_ms"],
+                    "stall ms": load["stall_ms"],
+                },
+                f"others' commit p99 <= {LARGE_P99_RATIO:g} x",
+                ratio <= LARGE_P99_RATIO,
+            )
+        )
+    ratio = found["bytes_after"] / found["bytes_before"]
+    scale.lines.append(
+        Line(
+            "large-values",
+            "memory after it all",
+            {"MiB": found["bytes_after"] / 2**20, "of before": ratio},
+            f"memory <= {LARGE_MEMORY_RATIO:g} of before",
+            ratio <= LARGE_MEMORY_RATIO,
+        )
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from typing import Any
 
 from holdfast import Actor, Limits, Runtime, Workflow
 
+from .neighbours import large_values, poison
+
 CHUNK = 1_000
 IN_FLIGHT = 1_000
 # Started before the first look at memory, so that code and tables that every process has are there.
@@ -156,6 +158,8 @@ TASKS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "start_sleepers": start_sleepers,
     "open_sleepers": open_sleepers,
     "touch_actors": touch_actors,
+    "poison": poison,
+    "large_values": large_values,
 }
 
 

@@ -11,12 +11,12 @@ from .workload import Sample
 
 DEFAULT_SCENARIOS = ("pipeline", "steps", "counter", "commit")
 
-# Extra: the same work by actor calls instead of step bodies, which has to wait for fewer commits.  Its floor
-# is that of `pipeline`, every step durable before the next, so a ratio above one is possible.
+# Extra: the same work by actor calls instead of step bodies, which has to wait for fewer commits, beside a
+# floor of its own.
 EXTRA_SCENARIOS = ("pipeline_by_calls",)
 
 # Measured without a floor, each against its target; see `scale`.
-SCALE_SCENARIOS = ("saturated", "sleepers", "actors")
+SCALE_SCENARIOS = ("saturated", "sleepers", "actors", "poison", "large-values")
 
 # Seconds that one repetition of a case may be expected to spend waiting for a disk made slow; it gets fewer
 # items then, never fewer than one for each worker.

@@ -44,6 +44,7 @@ from .queries import find_by_fields, find_keys, open_shared_table
 from .reader import Reader
 from .ref import Ref
 from .schemas import Schemas
+from .spare_memory import SpareMemory
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class ActorSystem:
         self._gc_threshold = gc_threshold
         self.actor_types = ActorTypes(self, make=self._make_type, on_added=self._type_added)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spare_memory = SpareMemory()
         self._watchdog: Watchdog | None = None
         self._tick_timer: TimerHandle | None = None
         # What gives the settings of the process back, for those that are held.
@@ -398,6 +400,7 @@ class ActorSystem:
     def _on_tick(self) -> None:
         self.tick += 1
         self.directory.evict_idle(self.tick - 4)
+        self._spare_memory.look()
         self._tick_later()
 
     def _commit_failed(self, first_commit: int, error: StorageFailed) -> None:

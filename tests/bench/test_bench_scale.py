@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench_main
-from bench import scale
+from bench import neighbours, scale
 from bench.scale import Line, Scale, in_child, load, make_scale_tables
 from bench.scenarios import SCALE_SCENARIOS
 
@@ -76,6 +76,42 @@ def test_actors_are_touched_once_each(tmp_path: Path) -> None:
 
     assert [step["touched"] for step in found["steps"]] == [100, 200, 300, 400]
     assert max(step["active"] for step in found["steps"]) <= 400
+
+
+@proc
+def test_poison_actors_are_measured_alone_and_beside_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind of poison has its ratio and its share of the processor, and the log its lines."""
+    found = in_child("asyncio", what="poison", folder=str(tmp_path / "data"), actors=3, seconds=0.2)
+
+    assert [kind["name"] for kind in found["kinds"]] == list(neighbours.POISONS)
+    assert all(kind["call_p99_ms"] > 0 and kind["quiet_call_p99_ms"] > 0 for kind in found["kinds"])
+    assert found["log_lines"] > 0
+
+    monkeypatch.setattr(scale, "in_child", lambda loop, **task: found)
+    measured = Scale(tmp_path, True, "asyncio", asyncio.new_event_loop)
+    measured.measure("poison")
+    assert len(measured.lines) == len(neighbours.POISONS) + 1
+    assert all(line.met is not None for line in measured.lines)
+
+
+@proc
+def test_large_values_are_measured_by_others_commits_and_by_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each load stands beside the whiles without it; the last line is memory."""
+    found = in_child("asyncio", what="large_values", folder=str(tmp_path / "data"), values=8, seconds=0.2)
+
+    assert len(found["loads"]) == len(neighbours.WRITERS) + 2
+    assert all(load["commit_p99_ms"] > 0 and load["quiet_commit_p99_ms"] > 0 for load in found["loads"])
+    assert found["bytes_after"] > 1 << 20
+
+    monkeypatch.setattr(scale, "in_child", lambda loop, **task: found)
+    measured = Scale(tmp_path, True, "asyncio", asyncio.new_event_loop)
+    measured.measure("large-values")
+    assert [line.case for line in measured.lines][-1] == "memory after it all"
+    assert all(line.met is not None for line in measured.lines)
 
 
 def test_tables_show_figures_where_a_line_has_them() -> None:
