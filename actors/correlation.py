@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import uuid
 from contextvars import ContextVar
 
 from .workflow.ops import ATTEMPT
@@ -26,6 +27,16 @@ def current_correlation_id() -> str | None:
 def new_correlation_id() -> str:
     """A fresh id."""
     return f"{_random.getrandbits(128):032x}"
+
+
+def new_run_id() -> str:
+    """The id of a run that was started without one: a UUID."""
+    return uuid.UUID(int=_random.getrandbits(128), version=4).hex
+
+
+def seed_ids(seed: int | None) -> None:
+    """Fix the ids that this process gives from now on; None takes that back.  For simulations."""
+    _random.seed(seed)
 
 
 class CorrelationFilter(logging.Filter):

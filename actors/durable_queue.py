@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Protocol, TypeAlia
 import msgspec
 
 from ..runtime.actor import Actor
-from ..runtime.alarms import Alarm, after_commit
+from ..runtime.alarms import Alarm
 from ..runtime.call import invoke
-from ..runtime.chain import Turn
+from ..runtime.chain import Turn, after_commit
 from ..runtime.clock import moment
 from ..runtime.codec import decode_plain, encode_unchecked
 from ..runtime.durations import Duration, SentDuration, to_seconds

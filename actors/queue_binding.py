@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..runtime.address import normal_key
-from ..runtime.alarms import after_commit
-from ..runtime.chain import Turn
+from ..runtime.chain import Turn, after_commit
 from ..runtime.error_text import error_text
 from ..runtime.errors import NotRunning
 from ..storage.errors import CallerError, InvalidKey, InvalidValue, Overloaded, StorageError

@@ -13,8 +13,7 @@ Promises
 
 from __future__ import annotations
 
-from ..runtime.alarms import after_commit
-from ..runtime.chain import Turn
+from ..runtime.chain import Turn, after_commit
 from ..storage.keys import encode_index_values, next_prefix
 from .durable_queue import MOVE_ALARM, Queue
 from .queue_hub import LaneState, Place

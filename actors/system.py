@@ -6,7 +6,6 @@ This file alone knows them all; they know only what they need.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeVar, cast, overload
 
@@ -25,8 +24,8 @@ from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, ActorSystem
 from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError, InvalidValue
 from ..storage.group_commit import Writes
-from ..storage.store import MIN_FREE_BYTES
-from .correlation import current_correlation_id, new_correlation_id
+from ..storage.store import MIN_FREE_BYTES, Store
+from .correlation import current_correlation_id, new_correlation_id, new_run_id
 from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
 from .queue_batch import Batch
@@ -91,6 +90,7 @@ class Runtime(ActorSystem):
         wrap_log: Callable[[CommitLog], CommitLog] | None = None,
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
         gc_threshold: int | None = GC_THRESHOLD,
+        make_store: Callable[..., Store] = Store,
     ) -> None:
         super().__init__(
             path,
@@ -104,6 +104,7 @@ class Runtime(ActorSystem):
             wrap_log=wrap_log,
             switch_interval_seconds=switch_interval_seconds,
             gc_threshold=gc_threshold,
+            make_store=make_store,
         )
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")
@@ -172,7 +173,7 @@ class Runtime(ActorSystem):
         if id is not None:
             normal, key_bytes = normal_key(check_run_id(id), kind.name)
         else:
-            normal, key_bytes = normal_key(uuid.uuid4().hex, kind.name)
+            normal, key_bytes = normal_key(new_run_id(), kind.name)
         encoded, decoded = kind.encode_input(input)
         options = _start_options(on_conflict, correlation_id, ref, tenant, tags)
         row: bytes | None = None

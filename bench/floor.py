@@ -13,6 +13,10 @@ What the promises force, and so what is done here
   * A step starts when all before it is durable.  A run that exists is not started twice, and an event that is
     stored is not stored twice: both look before they write, in what is staged, in what is under way, and on
     disk.
+  * A step's body is code outside the actors.  What it gets back from an actor is durable before it gets it
+    (P3), and lies in the actor's commit under the call's id, so that a later attempt finds it (P6); the
+    commit of the step's checkpoint deletes it.  So a step that calls an actor is two commits in a row.
+    An actor call of `run()` itself is one: effect and checkpoint lie in one log.
   * A failed commit is never acknowledged, neither is anything behind it.
   * The loop goes on while the disk syncs: LMDB commits on a thread of its own, without the interpreter.
 
@@ -34,7 +38,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -93,16 +97,16 @@ class GroupCommit:
         # A commit is two syncs.
         self._slow_commit_seconds = 2 * slow_sync_seconds
         # What the next commit will hold, and the future that everybody who rests on it shares.
-        self._open: dict[bytes, bytes] = {}
+        self._open: dict[bytes, bytes | None] = {}
         self._open_durable: asyncio.Future[None] = self._loop.create_future()
         # What the writer thread has in hand; empty when it is idle.  Kept so that reads see it.
-        self._under_way: dict[bytes, bytes] = {}
+        self._under_way: dict[bytes, bytes | None] = {}
         self._under_way_durable: asyncio.Future[None] | None = None
         # True from the moment a flush is asked for until the writer is idle and nothing is left to flush.
         self._busy = False
         # Once set, nothing more is written and everybody who waits gets it.
         self._failure: BaseException | None = None
-        self._batches: queue.SimpleQueue[dict[bytes, bytes] | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[dict[bytes, bytes | None] | None] = queue.SimpleQueue()
         # The hand-shake: released by the writer when the puts of a batch are in.
         self._puts_are_in = threading.Semaphore(0)
         self._switch_interval_before = sys.getswitchinterval()
@@ -121,8 +125,10 @@ class GroupCommit:
                 value = transaction.get(key)
         return value
 
-    def append(self, writes: dict[bytes, bytes]) -> asyncio.Future[None]:
-        """Take one turn's writes into the next commit; the future is done when they are on disk."""
+    def append(self, writes: Mapping[bytes, bytes | None]) -> asyncio.Future[None]:
+        """Take one turn's writes (None deletes) into the next commit; the future is done when they are on
+        disk.
+        """
         if self._failure is not None:
             raise self._failure
         self._open.update(writes)
@@ -163,7 +169,11 @@ class GroupCommit:
                 put = transaction.put
                 # Sorted: neighbours fall into the same page, which is then touched once while it is hot.
                 for key in sorted(batch):
-                    put(key, batch[key])
+                    value = batch[key]
+                    if value is None:
+                        transaction.delete(key)
+                    else:
+                        put(key, value)
                 shaken = True
                 self._puts_are_in.release()
                 if self._slow_commit_seconds:
@@ -207,6 +217,9 @@ class GroupCommit:
 
 _turn: ContextVar[dict[bytes, object]] = ContextVar("floor_turn")
 
+# Staged in place of a value, it deletes.
+GONE = object()
+
 
 def stage(key: bytes, value: object) -> None:
     """Write ``value`` in the current turn."""
@@ -239,7 +252,7 @@ class Floor:
         token = _turn.set(staged)
         try:
             act(*args, **kwargs)
-            writes = {key: seal(value) for key, value in staged.items()}
+            writes = {key: None if value is GONE else seal(value) for key, value in staged.items()}
         finally:
             _turn.reset(token)
         durable = self.log.append(writes)
@@ -321,8 +334,16 @@ def end_run(run_id: str, head: Head, result: object) -> None:
     stage(head_key(run_id), Head(head.workflow, "complete", head.input, result, head.created_at, time.time()))
 
 
+def reply_key(run_id: str, number: int) -> bytes:
+    """Where the reply to the call that a run's step made lies until the step's checkpoint."""
+    return b"p/%b/%04d" % (run_id.encode(), number)
+
+
 class PipelineRun:
-    """One event on its way: validate, store, count; each step is durable before the next one starts."""
+    """One event on its way: validate, store, count; each step is durable before the next one starts.
+
+    Store and count are actor calls of the run itself.
+    """
 
     __slots__ = ("event", "floor", "head", "run_id", "stored")
 
@@ -369,6 +390,51 @@ class PipelineRun:
         self.floor.increment(AMOUNT_COUNTER, receipt.amount)
         stage(LAST_EVENT_STAMP, time.time())
         stage(step_key(self.run_id, 3), None)
+        end_run(self.run_id, self.head, receipt)
+
+
+class PipelineOfStepsRun(PipelineRun):
+    """The same with store and count as steps whose bodies call the actors."""
+
+    __slots__ = ()
+
+    async def go(self) -> Receipt:
+        """The whole run: six durable waits."""
+        turn = self.floor.turn
+        await turn(self.start)
+        validated = await self.validate()
+        await turn(self.checkpoint_validate, validated)
+        await turn(self.store_for_body)
+        await turn(self.checkpoint_store)
+        receipt = Receipt(self.event.event_id, self.stored, validated.amount)
+        await turn(self.count_for_body, validated.amount)
+        await turn(self.checkpoint_count, receipt)
+        return receipt
+
+    def store_for_body(self) -> None:
+        """Turn 3: the event's row, unless it is there already, and the reply to the body of step 2."""
+        key = row_key(self.event.event_id)
+        if not self.floor.exists(key):
+            stage(key, self.event)
+            self.stored = True
+        stage(reply_key(self.run_id, 2), self.stored)
+
+    def checkpoint_store(self) -> None:
+        """Turn 4: step 2 never runs again, so its call's reply is not needed any more."""
+        stage(step_key(self.run_id, 2), self.stored)
+        stage(reply_key(self.run_id, 2), GONE)
+
+    def count_for_body(self, amount: int) -> None:
+        """Turn 5: two counters, a time stamp, and the reply to the body of step 3."""
+        self.floor.increment(EVENTS_COUNTER)
+        self.floor.increment(AMOUNT_COUNTER, amount)
+        stage(LAST_EVENT_STAMP, time.time())
+        stage(reply_key(self.run_id, 3), None)
+
+    def checkpoint_count(self, receipt: Receipt) -> None:
+        """Turn 6: the checkpoint of step 3 and the end of the run, together."""
+        stage(step_key(self.run_id, 3), None)
+        stage(reply_key(self.run_id, 3), GONE)
         end_run(self.run_id, self.head, receipt)
 
 
@@ -419,15 +485,25 @@ class StepsRun:
 # The four workloads.
 
 
-async def pipeline(folder: Path, n_events: int, in_flight: int, *, slow_sync_seconds: float = 0.0) -> Sample:
+async def pipeline(
+    folder: Path,
+    n_events: int,
+    in_flight: int,
+    *,
+    slow_sync_seconds: float = 0.0,
+    run: type[PipelineRun] = PipelineOfStepsRun,
+) -> Sample:
     """One unit: an event, from before its run is started until its receipt is durable and in hand."""
     events = make_events(n_events)
     async with Floor(folder, slow_sync_seconds) as floor:
-        return counted(floor, await drive(events, in_flight, lambda event: PipelineRun(floor, event).go()))
+        return counted(floor, await drive(events, in_flight, lambda event: run(floor, event).go()))
 
 
-# The same: the floor has no calls to tell from steps.
-pipeline_by_calls = pipeline
+async def pipeline_by_calls(
+    folder: Path, n_events: int, in_flight: int, *, slow_sync_seconds: float = 0.0
+) -> Sample:
+    """``pipeline`` with ``PipelineRun``."""
+    return await pipeline(folder, n_events, in_flight, slow_sync_seconds=slow_sync_seconds, run=PipelineRun)
 
 
 async def steps(

@@ -167,7 +167,8 @@ class Activation:
             fresh = plan.encode(self.instance, turn)
             if fresh != encoded and (encoded is not None or writes or not self._is_default(fresh)):
                 plan.check(fresh, turn)
-                self._ensure_number()
+                if self.number is None:
+                    self._take_number()
                 writes[self.fields_key] = encoded = fresh
         self._view = None
         index_keys = self._stage_indexes(writes) if plan.indexes and encoded is not self.encoded else None
@@ -211,7 +212,8 @@ class Activation:
         fresh = self.type.fields.encode(self.instance, self.ref)
         if fresh == self.encoded:
             return
-        self._ensure_number()
+        if self.number is None:
+            self._take_number()
         writes[self.fields_key] = self.encoded = fresh
         self._view = None
         if self.type.fields.indexes:
@@ -219,7 +221,8 @@ class Activation:
 
     def claim_row(self, writes: Writes) -> None:
         """Add a new actor's row of the directory to a write set; for the layer above."""
-        self._ensure_number()
+        if self.number is None:
+            self._take_number()
         writes[self.ref.directory_key] = self.base[1:]
 
     def roll_back(self, turn: Turn) -> None:
@@ -310,20 +313,19 @@ class Activation:
         A new actor gets its number now (nothing is stored by that).
         """
         if self.number is None:
-            self._ensure_number()
+            self._take_number()
         return self.base + kind
 
     def owner(self) -> bytes:
         """The actor's number as it stands in keys shared with other actors."""
         return self.prefix(b"")[1:]
 
-    def _ensure_number(self) -> None:
-        if self.number is None:
-            store = self.system.store
-            self.number = store.next_actor_number
-            store.next_actor_number += 1
-            self.base = layout.DATA + encode_number(self.number)
-            self.fields_key = self.base + layout.FIELDS
+    def _take_number(self) -> None:
+        store = self.system.store
+        self.number = store.next_actor_number
+        store.next_actor_number += 1
+        self.base = layout.DATA + encode_number(self.number)
+        self.fields_key = self.base + layout.FIELDS
 
     # -- shared methods -------------------------------------------------------------------------------------
 

@@ -28,9 +28,9 @@ from ..storage.group_commit import Writes
 from ..storage.keys import decode_key, decode_number, encode_number, next_prefix
 from .actor import Actor, activation_of
 from .address import ActorKey
-from .alarms import Alarm, AlarmRecord, after_commit, alarm_name_bytes, alarm_writes, decode_alarm, read_alarm
+from .alarms import Alarm, AlarmRecord, alarm_name_bytes, alarm_writes, decode_alarm, read_alarm
 from .call import run, wait_gate
-from .chain import Turn
+from .chain import Turn, after_commit
 from .clock import TimerHandle
 from .codec import encode_unchecked
 from .error_text import error_text
@@ -46,7 +46,7 @@ _log = logging.getLogger("holdfast.alarms")
 MAX_RETRIES: Final = 6
 _FIRST_DELAY_SECONDS: Final = 2.0
 _MAX_EXPONENT: Final = 9  # 1 024 s between tries that don't count
-_LOOK_SECONDS: Final = 1.0  # a wall clock that was set is noticed after so long
+_READ_AGAIN_SECONDS: Final = 1.0
 _PAGE: Final = 256
 
 
@@ -119,7 +119,8 @@ class AlarmScheduler:
             self._timer.cancel()
         self._wakes_ms = due_ms
         seconds = max(0.0, (due_ms - self._system.clock.now_ms()) / 1000)
-        self._timer = self._system.clock.call_later(min(seconds, _LOOK_SECONDS), self._look)
+        clock = self._system.clock
+        self._timer = clock.call_later(min(seconds, clock.look_seconds), self._look)
 
     def _look(self) -> None:
         if self._stopped:
@@ -148,7 +149,7 @@ class AlarmScheduler:
                 start = rows[-1][0] + b"\x00"
         except StorageError as error:
             _log.error("alarms can't be read: %s", error)
-            next_due = now_ms + round(_LOOK_SECONDS * 1000)
+            next_due = now_ms + round(_READ_AGAIN_SECONDS * 1000)
         if next_due is not None:
             self._sleep_until(next_due)
 

@@ -6,7 +6,6 @@ it.  Firing is a turn (alarm_scheduler.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,6 +15,7 @@ from ..storage import layout
 from ..storage.errors import CallerError, InvalidKey, InvalidValue
 from ..storage.group_commit import Writes
 from ..storage.keys import next_prefix
+from .chain import after_commit
 from .clock import moment
 from .codec import BAD_VALUE, decode_plain, encode, reason
 from .durations import Duration, to_due_ms, to_seconds
@@ -23,7 +23,6 @@ from .errors import InvalidActor
 
 if TYPE_CHECKING:
     from .actor_storage import Place
-    from .chain import Turn
 
 T = TypeVar("T")
 MAX_ALARM_NAME_BYTES: Final = 100
@@ -192,14 +191,6 @@ def alarm_writes(place: Place, name: bytes, record: AlarmRecord | None) -> Write
 def owner_number(place: Place) -> int:
     """The number of the actor."""
     return int.from_bytes(place.owner()[1:], "big")
-
-
-def after_commit(turn: Turn, callback: Callable[[int], None]) -> None:
-    """Call `callback(commit number)` when the turn was staged; never if it rolls back."""
-    root = turn.root
-    if root.after_commit is None:
-        root.after_commit = []
-    root.after_commit.append(callback)
 
 
 _encode = msgspec.msgpack.Encoder().encode

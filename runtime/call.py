@@ -129,17 +129,7 @@ async def run(
         if plan.shared:
             activation.hand_over()  # it was only held for `on_activate`
             continue
-        return await _run_turn(activation, plan, args, kwargs, parent, attach)
-
-
-async def _run_turn(
-    activation: Activation,
-    plan: MethodPlan,
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
-    parent: Turn | None,
-    attach: Attach | None,
-) -> Reply:
+        break
     turn = Turn(activation, plan.name, parent)
     activation.turn = turn
     token = CALLER.set(turn)

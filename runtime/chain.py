@@ -94,6 +94,22 @@ def turn_in_chain(turn: Turn | None, activation: Activation) -> Turn | None:
     return None
 
 
+def after_commit(turn: Turn, callback: Callable[[int], None]) -> None:
+    """Call `callback(commit number)` when the turn was staged; never if it rolls back."""
+    root = turn.root
+    if root.after_commit is None:
+        root.after_commit = []
+    root.after_commit.append(callback)
+
+
+def after_rollback(turn: Turn, callback: Callable[[], None]) -> None:
+    """Call `callback` when the turn rolls back."""
+    root = turn.root
+    if root.after_rollback is None:
+        root.after_rollback = []
+    root.after_rollback.append(callback)
+
+
 def rest_on(number: int) -> None:
     """Note that the calling turn read something that commit `number` brings."""
     caller = CALLER.get()

@@ -14,6 +14,7 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from .call import run
 from .chain import Turn
 from .clock import TimerHandle
 
@@ -77,8 +78,9 @@ class Watchdog:
 def find_turn(frame: FrameType | None) -> Turn | None:
     """The innermost turn that runs in a stack."""
     while frame is not None:
-        turn = frame.f_locals.get("turn")
-        if isinstance(turn, Turn) and frame.f_code.co_name.startswith(("_run_", "_join")):
-            return turn
+        if frame.f_globals.get("__name__") == run.__module__:  # where turns run
+            turn = frame.f_locals.get("turn")
+            if isinstance(turn, Turn):
+                return turn
         frame = frame.f_back
     return None

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from ...runtime.actor import activation_of
-from ...runtime.alarms import AlarmRecord, after_commit, alarm_writes
-from ...runtime.chain import Turn
+from ...runtime.alarms import AlarmRecord, alarm_writes
+from ...runtime.chain import Turn, after_commit, after_rollback
 from ...runtime.errors import NotRunning
 from ...storage import layout
 from ...storage.errors import CallerError, Damaged, StorageError, StorageFailed
@@ -93,6 +93,8 @@ class Engine:
         self.starting: dict[bytes, asyncio.Future[None]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self._stopped = False
+        # What runs in place of a step's function; a simulation counts, replaces and fails bodies with it.
+        self.wrap_body: Callable[[StepOp, Callable[..., object]], Callable[..., object]] | None = None
         self._live: set[LiveRun] = set()
 
     # -- opening and closing -------------------------------------------------------------------------------
@@ -633,14 +635,6 @@ def live_run(activation: Activation) -> LiveRun | None:
     """The working part of a run that is in memory, None when there is none."""
     run: LiveRun | None = activation.instance.__dict__.get("_live")
     return None if run is None or run.dropped else run
-
-
-def after_rollback(turn: Turn, callback: Callable[[], None]) -> None:
-    """Call `callback` when the turn rolls back."""
-    root = turn.root
-    if root.after_rollback is None:
-        root.after_rollback = []
-    root.after_rollback.append(callback)
 
 
 def _workflow_type() -> type[WorkflowType]:

@@ -312,10 +312,9 @@ class LiveRun:
         self._inbox.append(outcome)
         self.deliver_all()
 
-    def arrived_later(self, outcome: Outcome) -> None:
-        """The same from inside a task: deliver it from a callback."""
+    def arrived_in_task(self, outcome: Outcome) -> None:
+        """The same from inside a task; a callback of the task that ends with it calls `deliver_all`."""
         self._inbox.append(outcome)
-        self.engine.system.loop.call_soon(self.deliver_all)
 
     def deliver_all(self) -> None:
         """Deliver what was recorded, one after the other, and act on what run() asks for then."""
@@ -586,12 +585,9 @@ class LiveRun:
         A dead process would not run them at all.  Steps and calls that they begin never end, and what they
         raise is nobody's.
         """
-        tasks = [task for task in {self._main, *self.loop.tasks} if task is not None and not task.done()]
-        self.loop.tasks.clear()
-        if (
-            self._main is not None and not self._main.done()
-        ):  # made past the loop's create_task, so it isn't among them
-            tasks.append(self._main)
+        started, self.loop.tasks = self.loop.tasks, None
+        # The task of run() itself is made past the loop's create_task, so it isn't among them.
+        tasks = [task for task in (*(started or ()), self._main) if task is not None and not task.done()]
         if not tasks:
             return
         context = Context()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ...runtime.call import run as run_turn
-from ...runtime.chain import CALLER, Turn
+from ...runtime.chain import CALLER, Turn, after_commit
 from ...runtime.codec import encode, encode_unchecked
 from ...storage.errors import InvalidValue, Overloaded, StorageError, StorageFailed
 from ..errors import BodyExit, Fatal, StepOver, record_error
@@ -162,6 +162,9 @@ class StepOp(Op):
             return  # the run was dropped with the commit, or gave the step up
         loop, plan = run.engine.system.loop, self.plan
         scope = self.scope = StepScope(self)
+        function = self.function
+        if run.engine.wrap_body is not None:
+            function = run.engine.wrap_body(self, function)
         result: object = None
         task: asyncio.Future[Any] | None = None
         token = CALLER.set(scope)
@@ -169,13 +172,13 @@ class StepOp(Op):
         try:
             args = plan.copy_arguments(self.args, self) if self.args else ()
             if self.thread:
-                context, function = copy_context(), self.function
+                context = copy_context()
                 call: Callable[[], object] = lambda: context.run(_in_thread, function, args)  # noqa: E731
                 task = loop.run_in_executor(None, call)
             elif plan.is_async:
-                task = loop.create_task(_in_task(self.function, args))
+                task = loop.create_task(_in_task(function, args))
             else:
-                result = self.function(*args)
+                result = function(*args)
                 if hasattr(result, "__await__"):
                     task = loop.create_task(_in_task(lambda: result, ()))
                     if asyncio.iscoroutine(
@@ -381,11 +384,9 @@ class CallOp(Op):
             run.activation.dep = max(run.activation.dep, number)
             if not run.dropped:
                 self._over()
-                run.arrived_later(outcome)
+                run.arrived_in_task(outcome)
 
-        if turn.root.after_commit is None:
-            turn.root.after_commit = []
-        turn.root.after_commit.append(committed)
+        after_commit(turn, committed)
 
     def _over(self) -> None:
         self.task = None
@@ -397,6 +398,8 @@ class CallOp(Op):
         if self.committed or self.over or run.dropped:
             if not task.cancelled():
                 task.exception()
+            if self.committed:
+                run.deliver_all()
             return
         error: BaseException | None = (
             asyncio.CancelledError("the call's task was cancelled")

@@ -124,8 +124,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.timers: dict[int, ReplayTimer] = {}
         self.timer_count = 0
         # Tasks that were made before they were asked for, by their coroutines: see completion_order.py.
-        self._made_together: dict[int, asyncio.Task[Any]] = {}
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self._made_together: dict[int, asyncio.Task[Any]] | None = None
+        # Tasks that run() started and that go on; most runs start none.
+        self.tasks: set[asyncio.Task[Any]] | None = None
         self.closed = False
         # What a callback raised that no task took.
         self.mistake: BaseException | None = None
@@ -254,6 +255,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         if together is None:
             return self._new_task(coro, name, context)
         made = self._made_together
+        if made is None:
+            made = self._made_together = {}
         if id(coro) not in made:
             made.update({id(one): self._new_task(one, None, None) for one in together})
         return made.pop(id(coro))
@@ -262,6 +265,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None
     ) -> asyncio.Task[T]:
         task = ReplayTask(coro, loop=self, name=name or "task of a run", context=context)
+        if self.tasks is None:
+            self.tasks = set()
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import lmdb
 import pytest
 
 from bench import floor
-from bench.workload import make_events
+from bench.workload import Sample, make_events
 
 CHECKOUT = Path(__file__).parent.parent.parent
 
@@ -27,28 +28,41 @@ def under(prefix: bytes, found: dict[bytes, Any]) -> dict[bytes, Any]:
     return {key: value for key, value in found.items() if key.startswith(prefix)}
 
 
+@pytest.mark.parametrize("workload", [floor.pipeline, floor.pipeline_by_calls])
 @pytest.mark.parametrize("in_flight", [1, 7, 50])
-async def test_pipeline_stores_every_event_once(tmp_path: Path, in_flight: int) -> None:
-    """Each event has one row, a complete run and three checkpoints; both counters are exact."""
+async def test_pipeline_stores_every_event_once(
+    tmp_path: Path, in_flight: int, workload: Callable[[Path, int, int], Awaitable[Sample]]
+) -> None:
+    """Each event has one row, a complete run and three checkpoints; both counters are exact; no reply to a
+    step's call is left.
+    """
     events = make_events(50)
 
-    sample = await floor.pipeline(tmp_path, len(events), in_flight)
+    sample = await workload(tmp_path, len(events), in_flight)
 
     found = read_all(tmp_path)
     assert set(under(b"e/", found)) == {floor.row_key(event.event_id) for event in events}
     assert [head["status"] for head in under(b"r/", found).values()] == ["complete"] * len(events)
     assert len(under(b"j/", found)) == 3 * len(events)
+    assert not under(b"p/", found)
     assert found[floor.EVENTS_COUNTER] == len(events)
     assert found[floor.AMOUNT_COUNTER] == sum(event.amount for event in events)
     assert floor.LAST_EVENT_STAMP in found
     assert (sample.units, len(sample.latencies)) == (len(events), len(events))
 
 
-async def test_pipeline_waits_four_times_per_run(tmp_path: Path) -> None:
+async def test_pipeline_by_calls_waits_four_times_per_run(tmp_path: Path) -> None:
     """One run at a time cannot share commits, so each run costs four of them."""
-    sample = await floor.pipeline(tmp_path, 5, 1)
+    sample = await floor.pipeline_by_calls(tmp_path, 5, 1)
 
     assert sample.counts["commits"] == 4 * 5
+
+
+async def test_a_step_that_calls_an_actor_waits_twice(tmp_path: Path) -> None:
+    """For the reply to its body, and for its checkpoint; two of the three steps call one."""
+    sample = await floor.pipeline(tmp_path, 5, 1)
+
+    assert sample.counts["commits"] == (4 + 2) * 5
 
 
 async def test_steps_checkpoints_every_step(tmp_path: Path) -> None:
