@@ -14,7 +14,7 @@ import itertools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class TimerHandle(Protocol):
@@ -28,27 +28,49 @@ class TimerHandle(Protocol):
 class Clock(Protocol):
     """Wall time and timers."""
 
+    @property
+    def look_seconds(self) -> float:
+        """Who waits for a wall time looks at it again after so many seconds at the latest.
+
+        A wall clock that is set tells nobody.
+        """
+        ...
+
     def now_ms(self) -> int:
         """Wall time in milliseconds since 1970."""
         ...
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
-        """Call `callback` in the loop after so many seconds."""
+    def call_later(
+        self, seconds: float, callback: Callable[[], None], *, upkeep: bool = False
+    ) -> TimerHandle:
+        """Call `callback` in the loop after so many seconds.
+
+        Nobody waits for what `upkeep` does: a clock that is moved may leave some of it out.
+        """
         ...
+
+
+LOOK_SECONDS: Final = 1.0
 
 
 class SystemClock:
     """The machine's own time and the running loop's timers."""
 
+    look_seconds = LOOK_SECONDS
+
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
+    def call_later(
+        self, seconds: float, callback: Callable[[], None], *, upkeep: bool = False
+    ) -> TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 class ManualClock:
     """Time that stands still until `advance` moves it: for tests."""
+
+    look_seconds = LOOK_SECONDS
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         # Whole microseconds: a timer must not miss its moment by a rounding error.
@@ -61,7 +83,9 @@ class ManualClock:
     def now_ms(self) -> int:
         return self._now_us // 1000
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
+    def call_later(
+        self, seconds: float, callback: Callable[[], None], *, upkeep: bool = False
+    ) -> TimerHandle:
         timer = _ManualTimer(callback)
         due_us = self._elapsed_us + max(0, round(seconds * 1_000_000))
         heapq.heappush(self._timers, (due_us, next(self._order), timer))

@@ -31,7 +31,7 @@ class Expiry:
 
     def start(self) -> None:
         """Sweep from now on."""
-        self._timer = self._system.clock.call_later(0, self.sweep)
+        self._timer = self._system.clock.call_later(0, self.sweep, upkeep=True)
 
     def stop(self) -> None:
         """Sweep no more."""
@@ -59,4 +59,4 @@ class Expiry:
                 again_seconds = 0.01
         except StorageError as error:
             _log.warning("expired keys could not be swept: %s", error)
-        self._timer = self._system.clock.call_later(again_seconds, self.sweep)
+        self._timer = self._system.clock.call_later(again_seconds, self.sweep, upkeep=True)

@@ -71,7 +71,9 @@ class LimitedLog:
     def _window(self, logger: logging.Logger, level: int, kind: str) -> _Window:
         window = self._windows.get((logger, level, kind))
         if window is None:
-            timer = self._clock.call_later(WINDOW_SECONDS, lambda: self._end(logger, level, kind))
+            timer = self._clock.call_later(
+                WINDOW_SECONDS, lambda: self._end(logger, level, kind), upkeep=True
+            )
             window = self._windows[logger, level, kind] = _Window(timer)
         return window
 

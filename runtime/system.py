@@ -78,6 +78,7 @@ class ActorSystem:
         wrap_log: Callable[[CommitLog], CommitLog] | None = None,
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
         gc_threshold: int | None = GC_THRESHOLD,
+        make_store: Callable[..., Store] = Store,
     ) -> None:
         """Nothing is touched before `async with` (or `open`).
 
@@ -92,6 +93,7 @@ class ActorSystem:
         switch_interval_seconds   `sys.setswitchinterval` while the runtime is open (process-wide, put back on
                         close); None leaves it alone
         gc_threshold    new objects that start a run of the garbage collector, likewise; None leaves it alone
+        make_store      opens the folder, with the arguments of `Store`
         """
         self.path = path
         self.deps = Deps(tuple(deps))
@@ -114,6 +116,7 @@ class ActorSystem:
         self._quota_bytes = quota_bytes
         self._min_free_bytes = min_free_bytes
         self._wrap_log = wrap_log
+        self._make_store = make_store
         self._switch_interval_seconds = switch_interval_seconds
         self._gc_threshold = gc_threshold
         self.actor_types = ActorTypes(self, make=self._make_type, on_added=self._type_added)
@@ -144,7 +147,7 @@ class ActorSystem:
             raise NotRunning(f"this runtime is {self._state}; make a new one to open {self.path} again")
         self.loop = asyncio.get_running_loop()
         self.thread_id = threading.get_ident()
-        self.store = Store(
+        self.store = self._make_store(
             self.path,
             quota_bytes=self._quota_bytes,
             min_free_bytes=self._min_free_bytes,
@@ -395,7 +398,7 @@ class ActorSystem:
     def _tick_later(self) -> None:
         idle = self.limits.idle_seconds
         # Four ticks to the idle time: an actor leaves after 1 to 1.25 of it.
-        self._tick_timer = self.clock.call_later(max(idle / 4, 0.01), self._on_tick)
+        self._tick_timer = self.clock.call_later(max(idle / 4, 0.01), self._on_tick, upkeep=True)
 
     def _on_tick(self) -> None:
         self.tick += 1

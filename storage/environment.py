@@ -51,13 +51,16 @@ _environments: weakref.WeakSet[Environment] = weakref.WeakSet()
 class Environment:
     """An open LMDB environment with its locks."""
 
-    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, sync: bool = True) -> None:
         """`read_only` opens beside a living owner and takes no lock.
+
+        Without `sync` nothing survives a power cut, only the death of the process: for simulations.
 
         Raises `FolderInUse`, `FolderRefused`, `FormatRefused` or `Damaged`.
         """
         self.path = Path(path)
         self.read_only = read_only
+        self._sync = sync
         # Why it can't be used any more; None while it can.
         self.refusal: StorageError | None = None
         # Held by a backup or a check in another thread while it uses the file; `close` waits for it.
@@ -97,7 +100,7 @@ class Environment:
         if size == 0:  # LMDB would make a new store of it
             raise Damaged(f"{file} is empty; restore it from a backup")
         try:
-            env = _open_lmdb(file, read_only=self.read_only)
+            env = _open_lmdb(file, read_only=self.read_only, sync=self._sync)
         except lmdb.Error as error:
             if isinstance(error, (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError)):
                 raise Damaged(
@@ -217,7 +220,7 @@ def _create(folder: Path) -> None:
     sync_folder(folder)
 
 
-def _open_lmdb(file: Path, *, read_only: bool) -> lmdb.Environment:
+def _open_lmdb(file: Path, *, read_only: bool, sync: bool = True) -> lmdb.Environment:
     map_bytes = _MAP_BYTES
     while True:
         try:
@@ -226,6 +229,7 @@ def _open_lmdb(file: Path, *, read_only: bool) -> lmdb.Environment:
                 subdir=False,
                 map_size=map_bytes,
                 readonly=read_only,
+                sync=sync,
                 max_spare_txns=4,
                 mode=0o600,
                 lib_version=_LMDB_ENGINE,

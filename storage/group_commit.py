@@ -14,22 +14,20 @@ Promises
     numbers are never used again.
   * Reads see what is staged at once (`layers`).
 
-The hand-shake.  The writer needs the interpreter for each put, and a busy loop would starve it without end.
-So the loop hands the batch over and waits until the puts are in (about 1 us a put; `max_batch_puts` bounds
-the wait); the flushes then run without the interpreter while the loop goes on.
+Who makes a batch durable is the writer's business (commit_writer.py): a thread, most often.  The loop waits
+until the puts of the batch are in (`max_batch_puts` bounds the wait) and goes on while the disk syncs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from .commit_log import CommitLog, CommitResult, Outcome, Space
+from .commit_writer import MakeWriter, ThreadWriter
 from .errors import Overloaded, StorageClosed, StorageError, StorageFailed, fresh
 
 DurableCallback: TypeAlias = Callable[[StorageFailed | None], None]
@@ -72,22 +70,23 @@ class GroupCommit:
         on_failed: Callable[[int, StorageFailed], None],
         on_broken: Callable[[StorageError], None],
         on_space: Callable[[Space], None],
+        make_writer: MakeWriter = ThreadWriter,
         max_batch_puts: int = MAX_BATCH_PUTS,
         max_batch_bytes: int = MAX_BATCH_BYTES,
         max_staged_bytes: int = MAX_STAGED_BYTES,
     ) -> None:
-        """Start the writer thread; `close` or `abandon` ends it.
+        """Start the writer; `close` or `abandon` ends it.
 
         last_number   the newest commit that is durable already
         seal          adds the batch's own records just before it leaves
         on_failed     called with (first failed commit number, error) before any waiter hears
         on_broken     called once when nothing can be committed any more
         on_space      called with the room after each durable commit
+        make_writer   makes what commits the batches
         """
         # Newest durable commit.  Numbers up to it are durable unless they lie in a failed range.
         self.durable = last_number
         self.commits = 0
-        self._log = log
         self._seal = seal
         self._on_failed = on_failed
         self._on_broken = on_broken
@@ -105,11 +104,7 @@ class GroupCommit:
         self._failed: list[tuple[int, int, StorageFailed]] = []
         # Set for good once nothing can be committed any more.
         self._broken: StorageError | None = None
-        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._puts_are_in = threading.Lock()
-        self._puts_are_in.acquire()
-        self._thread = threading.Thread(target=self._write, name="holdfast-writer", daemon=True)
-        self._thread.start()
+        self._writer = make_writer(log, self._committed)
 
     # -- staging -------------------------------------------------------------------------------------------
 
@@ -266,8 +261,7 @@ class GroupCommit:
             return
         self._seal(batch)
         self._in_flight = batch
-        self._inbox.put(batch)
-        self._puts_are_in.acquire()  # the hand-shake
+        self._writer.hand_over(batch)
 
     def _committed(self, batch: Batch, result: CommitResult, space: Space | None) -> None:
         """A commit came back from the writer (called in the loop)."""
@@ -329,7 +323,7 @@ class GroupCommit:
         self._loop.call_exception_handler({"message": message, "exception": mistake})
 
     async def close(self) -> None:
-        """Make everything staged durable, then end the writer thread."""
+        """Make everything staged durable, then end the writer."""
         while self._broken is None and (
             self._in_flight is not None or self._sealed or self._gathering.writes
         ):
@@ -340,15 +334,13 @@ class GroupCommit:
         self.abandon(StorageClosed("the store is closed"))
 
     def abandon(self, reason: StorageError) -> None:
-        """Commit nothing more and end the writer thread; what is staged fails.
+        """Commit nothing more and end the writer; what is staged fails.
 
         The commit that is under way ends first; who waits for it hears of it when the loop runs on.
         """
         if self._broken is None:
             self._broken = reason
-        if self._thread.is_alive():
-            self._inbox.put(None)
-            self._thread.join()
+        self._writer.stop()
         lost = [batch for batch in (*self._sealed, self._gathering) if batch.writes]
         if lost:
             error = StorageFailed(f"it was not durable yet when the store was closed: {reason}")
@@ -358,38 +350,10 @@ class GroupCommit:
             for batch in lost:
                 self._settle(batch, error)
 
-    # -- the writer thread ---------------------------------------------------------------------------------
-
-    def _write(self) -> None:
-        while (batch := self._inbox.get()) is not None:
-            handed_back = False
-
-            def staged() -> None:
-                nonlocal handed_back
-                if not handed_back:
-                    handed_back = True
-                    self._puts_are_in.release()
-
-            space: Space | None = None
-            try:
-                result = self._log.commit(batch.writes, staged)
-            except BaseException as mistake:  # ours: the log must say what happened, so nothing is known now
-                failure = StorageFailed(f"the commit log broke: {mistake!r}")
-                failure.__cause__ = mistake
-                result = CommitResult(Outcome.UNKNOWN, failure)
-            finally:
-                staged()
-            if result.outcome is Outcome.DURABLE:
-                try:
-                    space = self._log.space()
-                except Exception:  # not knowing the room is no reason to doubt a durable commit
-                    space = None
-            try:
-                self._loop.call_soon_threadsafe(self._committed, batch, result, space)
-            except RuntimeError:
-                return  # the loop was closed without closing the runtime; nobody is left to tell
-            # Its writes, and what its callbacks hold, must not stay in memory until the next commit comes.
-            del batch
+    def die(self, reason: StorageError) -> None:
+        """Commit nothing more and tell nobody, as in a killed process: for simulations."""
+        self._broken = reason
+        self._writer.stop()
 
 
 def _first_of(failed: tuple[int, int, StorageFailed]) -> int:

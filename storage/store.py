@@ -23,6 +23,7 @@ import msgspec
 
 from . import layout
 from .commit_log import CommitLog, LmdbCommitLog, Space, read_sequence
+from .commit_writer import MakeWriter, ThreadWriter
 from .environment import Environment
 from .errors import (
     ForkedProcess,
@@ -68,6 +69,8 @@ class Store:
         max_batch_puts: int = MAX_BATCH_PUTS,
         max_batch_bytes: int = MAX_BATCH_BYTES,
         max_staged_bytes: int = MAX_STAGED_BYTES,
+        make_writer: MakeWriter = ThreadWriter,
+        sync: bool = True,
     ) -> None:
         """Open (or create) the folder.
 
@@ -76,10 +79,12 @@ class Store:
         wrap_log          puts another commit log before LMDB's (a slow disk, a test's own)
         on_failed         called with (first failed commit number, error) before anybody who waits hears of it
         on_broken         called once when the store can't go on
+        make_writer       makes what commits the batches
+        sync              False: a power cut may lose and tear commits; for simulations
 
         Raises `FolderInUse`, `FolderRefused`, `FormatRefused` or `Damaged`.
         """
-        self.environment = Environment(path)
+        self.environment = Environment(path, sync=sync)
         try:
             log: CommitLog = LmdbCommitLog(self.environment)
             self._log = log if wrap_log is None else wrap_log(log)
@@ -103,6 +108,7 @@ class Store:
             on_failed=on_failed or (lambda number, error: None),
             on_broken=on_broken or (lambda error: None),
             on_space=self._on_space,
+            make_writer=make_writer,
             max_batch_puts=max_batch_puts,
             max_batch_bytes=max_batch_bytes,
             max_staged_bytes=max_staged_bytes,
@@ -275,6 +281,14 @@ class Store:
     def abandon(self, reason: StorageError) -> None:
         """Give the folder back without committing anything more."""
         self.group_commit.abandon(reason)
+        self.environment.close()
+
+    def die(self) -> None:
+        """Give the folder back as a killed process does: nothing more is committed and nobody is told.
+
+        For simulations.
+        """
+        self.group_commit.die(StorageClosed(f"the process that owned {self.environment.path} died"))
         self.environment.close()
 
     # -- within --------------------------------------------------------------------------------------------

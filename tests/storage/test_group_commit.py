@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.storage.commit_log import DURABLE, CommitResult, Outcome, Space
+from holdfast.storage.commit_writer import ThreadWriter
 from holdfast.storage.errors import Overloaded, StorageClosed, StorageFailed, StorageFull
 from tests.storage.helpers import FAILED, UNKNOWN, Recorder, recorder, turn_loop
 
@@ -423,5 +424,7 @@ def test_a_loop_that_ended_takes_the_writer_with_it() -> None:
 
     made = asyncio.run(run())
     made.log.answer(DURABLE)
-    made.group._thread.join(timeout=30)
-    assert not made.group._thread.is_alive()
+    writer = made.group._writer
+    assert isinstance(writer, ThreadWriter)
+    writer.thread.join(timeout=30)
+    assert not writer.thread.is_alive()
