@@ -226,6 +226,10 @@ class Engine:
             self._begin_scheduled = True
             self.system.loop.call_soon(self._begin_all)
 
+    def live_runs(self) -> list[LiveRun]:
+        """Runs whose working part is in memory."""
+        return list(self._live)
+
     def _make_live(self, run: LiveRun) -> LiveRun:
         self._live.add(run)
         run.activation.pins += 1

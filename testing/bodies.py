@@ -1,0 +1,157 @@
+"""Bodies of steps in a simulation: counted, replaced, delayed, failed, and places where the process dies.
+
+The engine asks here what to run in place of a step's function (`Engine.wrap_body`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+import msgspec
+
+from ..storage.errors import CallerError
+from .crash import When
+from .sim_loop import SimLoop
+
+if TYPE_CHECKING:
+    from ..actors.workflow.ops import StepOp
+
+
+class BodyCount(msgspec.Struct, frozen=True):
+    """Which body of a step: of a run ("Type/key"), a step name and the how-manyth use of it."""
+
+    run: str
+    step: str
+    nth: int
+
+
+class _Fault(msgspec.Struct):
+    times: int
+    error: Callable[[], Exception]
+    when: When
+
+
+class BodyStage(Protocol):
+    """What hears of bodies: the simulation."""
+
+    def body_begins(self, body: BodyCount, attempt: int) -> bool:
+        """A body is about to begin; True when the process died."""
+        ...
+
+    def body_ended(self, body: BodyCount, attempt: int, error: BaseException | None) -> bool:
+        """A body ended and its outcome is not recorded yet; True when the process died."""
+        ...
+
+
+class Bodies:
+    """What the simulation does with bodies; it outlives the process."""
+
+    def __init__(self, stage: BodyStage) -> None:
+        self._stage = stage
+        # Bodies begun, and bodies that returned: their effect happened, recorded or not.
+        self.begun: Counter[BodyCount] = Counter()
+        self.returned: Counter[BodyCount] = Counter()
+        self.replaced: dict[str, Callable[..., object]] = {}
+        self._faults: dict[str, list[_Fault]] = {}
+        self._delay_seconds: dict[str, float] = {}
+
+    def fail(self, step: str, times: int, error: Callable[[], Exception], when: When) -> None:
+        """Let the next attempts of a step fail."""
+        self._faults.setdefault(step, []).append(_Fault(times, error, when))
+
+    def delay(self, step: str, seconds: float) -> None:
+        """Let each body of a step begin so many virtual seconds later."""
+        self._delay_seconds[step] = seconds
+
+    def wrapper(self, loop: SimLoop) -> Callable[[StepOp, Callable[..., object]], Callable[..., object]]:
+        """What the engine of one life asks."""
+
+        def wrap(op: StepOp, function: Callable[..., object]) -> Callable[..., object]:
+            return _Body(self, self._stage, loop, op, self.replaced.get(op.name, function))
+
+        return wrap
+
+    def fault(self, step: str, when: When) -> Exception | None:
+        """What the attempt raises here, if anything."""
+        for fault in self._faults.get(step, ()):
+            if fault.times and fault.when == when:
+                fault.times -= 1
+                return fault.error()
+        return None
+
+    def delay_seconds(self, step: str) -> float:
+        """How much later the bodies of a step begin."""
+        return self._delay_seconds.get(step, 0.0)
+
+
+class _Body:
+    """One attempt: called in place of the step's function."""
+
+    __slots__ = ("_attempt", "_bodies", "_function", "_loop", "_stage", "_thread", "count")
+
+    def __init__(
+        self, bodies: Bodies, stage: BodyStage, loop: SimLoop, op: StepOp, function: Callable[..., object]
+    ) -> None:
+        self._bodies = bodies
+        self._stage = stage
+        self._loop = loop
+        self._function = function
+        self._attempt = op.attempts + 1
+        self._thread = op.thread
+        self.count = BodyCount(str(op.run.activation.ref), op.name, op.nth)
+
+    def __call__(self, *args: object) -> object:
+        seconds = self._bodies.delay_seconds(self.count.step)
+        if seconds:
+            if self._thread:
+                raise CallerError(f"step {self.count.step} runs in a thread, so it can't be delayed")
+            return self._later(seconds, args)
+        if self._stage.body_begins(self.count, self._attempt):
+            return self._loop.never()
+        return self._run(args)
+
+    async def _later(self, seconds: float, args: tuple[object, ...]) -> object:
+        await asyncio.sleep(seconds)
+        if self._stage.body_begins(self.count, self._attempt):
+            await self._loop.never()
+        result = self._run(args)
+        return await cast("Awaitable[object]", result) if hasattr(result, "__await__") else result
+
+    def _run(self, args: tuple[object, ...]) -> object:
+        self._bodies.begun[self.count] += 1
+        try:
+            fault = self._bodies.fault(self.count.step, "before")
+            if fault is not None:
+                raise fault
+            result = self._function(*args)
+        except Exception as error:
+            if self._stage.body_ended(self.count, self._attempt, error):
+                return self._loop.never()
+            raise
+        if hasattr(result, "__await__"):
+            return self._wait(cast("Awaitable[object]", result))
+        return self._loop.never() if self._returned() else result
+
+    async def _wait(self, running: Awaitable[object]) -> object:
+        try:
+            result = await running
+        except BaseException as error:
+            # A dead process gets here by nothing, and a body that was given up has no outcome.
+            if isinstance(error, Exception) and self._stage.body_ended(self.count, self._attempt, error):
+                await self._loop.never()
+            raise
+        if self._returned():
+            await self._loop.never()
+        return result
+
+    def _returned(self) -> bool:
+        """The effect happened: raises where the answer is to be lost; True when the process died."""
+        self._bodies.returned[self.count] += 1
+        fault = self._bodies.fault(self.count.step, "after")
+        died = self._stage.body_ended(self.count, self._attempt, fault)
+        if fault is not None and not died:
+            raise fault
+        return died

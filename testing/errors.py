@@ -1,0 +1,25 @@
+"""What a simulation raises into the test.
+
+None of it is an error of the library's tree: it tells about the test, or about what the test found.
+"""
+
+from __future__ import annotations
+
+
+class ProcessDied(Exception):
+    """The simulated process died before it replied.
+
+    Whether the call took effect shows only by asking; that is what a real caller gets to know, too.
+    """
+
+
+class NotFinished(AssertionError):
+    """What the test waits for will never come: nothing is left that could happen."""
+
+
+class NeverAtRest(AssertionError):
+    """Things go on and on, beyond the limit of virtual time."""
+
+
+class ReplayViolation(AssertionError):
+    """A story with crashes ended otherwise than the same story without, or broke a promise on its way."""
