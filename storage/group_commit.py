@@ -21,6 +21,7 @@ until the puts of the batch are in (`max_batch_puts` bounds the wait) and goes o
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ MAX_BATCH_BYTES: Final = 16 << 20
 # a thousand tasks that
 # one commit woke then don't all wait for the next one, and the disk works while the later ones run.
 EAGER_PUTS: Final = 1_000
+# A round of the loop that takes longer is slow: others fill it.
+SLOW_ROUND_SECONDS: Final = 5e-3
 MAX_STAGED_BYTES: Final = 256 << 20
 
 
@@ -101,6 +104,7 @@ class GroupCommit:
         # Bytes that wait for the disk, in all batches that are not durable yet.
         self.staged_bytes = 0
         self._pump_scheduled = False
+        self._pump_asked_at = 0.0
         self._failed: list[tuple[int, int, StorageFailed]] = []
         # Set for good once nothing can be committed any more.
         self._broken: StorageError | None = None
@@ -144,8 +148,7 @@ class GroupCommit:
             if puts >= EAGER_PUTS:
                 self._pump()
             elif not self._pump_scheduled:
-                self._pump_scheduled = True
-                self._loop.call_soon(self._pump)
+                self._pump_soon()
         return batch.number
 
     @property
@@ -248,8 +251,21 @@ class GroupCommit:
 
     # -- the loop's side of a commit -----------------------------------------------------------------------
 
-    def _pump(self) -> None:
+    def _pump_soon(self) -> None:
+        self._pump_scheduled = True
+        self._pump_asked_at = time.perf_counter()
+        self._loop.call_soon(self._pump_in_turn)
+
+    def _pump_in_turn(self) -> None:
+        """The loop came round."""
         self._pump_scheduled = False
+        self._pump()
+        # Where a round takes that long, the outcome would be heard after one more, and a commit is a small
+        # part of it.
+        if self._in_flight is not None and time.perf_counter() - self._pump_asked_at > SLOW_ROUND_SECONDS:
+            self._writer.wait()
+
+    def _pump(self) -> None:
         if self._in_flight is not None or self._broken is not None:
             return
         if self._sealed:
@@ -283,8 +299,7 @@ class GroupCommit:
         if (self._sealed or self._gathering.writes or batch.waiters) and not self._pump_scheduled:
             # After the tasks that were just woken, so that what they write at once is part of it; and in the
             # same round of the loop, since beside tasks that never wait a round may take 10 ms.
-            self._pump_scheduled = True
-            self._loop.call_soon(self._pump)
+            self._pump_soon()
 
     def _fail_from(self, batch: Batch, error: StorageFailed) -> None:
         lost = [batch, *self._sealed, self._gathering]
