@@ -59,7 +59,7 @@ def test_sleepers_start_in_one_process_and_are_found_by_another(tmp_path: Path) 
     """Runs of either way of starting take disk, and wait in the folder that is opened again."""
     for how in ("start_many", "start"):
         folder = str(tmp_path / how)
-        started = in_child("asyncio", what="start_sleepers", folder=folder, runs=500, how=how)
+        started = in_child("asyncio", what="start_sleepers", folder=folder, runs=3_000, how=how)
         opened = in_child("asyncio", what="open_sleepers", folder=folder)
 
         assert started["disk_bytes"] > 0
