@@ -21,7 +21,6 @@ The numbers are those of Cloudflare Queues (max_retries N is N + 1 deliveries; a
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from datetime import datetime
 from hashlib import blake2b
@@ -40,6 +39,7 @@ from ..runtime.methods import MethodPlan, shared
 from ..storage import layout
 from ..storage.errors import CallerError, InvalidValue, Overloaded
 from ..storage.keys import decode_key, encode_prefix, next_prefix
+from .ids import new_id
 from .queue_hub import LaneState, Place, QueueHub
 from .queue_records import (
     DEAD,
@@ -74,9 +74,6 @@ _PAGE: Final = 256  # rows read at once where all are wanted: with large bodies 
 MOVE_ALARM: Final = "move dead letters"
 _MOVE_MESSAGES: Final = 50  # in one turn; 50 of the largest are 50 MB
 _MOVE_AGAIN_SECONDS: Final = 30.0  # after the other queue was full
-
-# Seeded from the system's source once; asking it for each message takes as long as storing the message.
-_random: Final = random.Random()
 
 
 class DeadMessage(msgspec.Struct, frozen=True):
@@ -165,7 +162,7 @@ class Queue(Actor):
                     f"allowed"
                 )
             if ids is None:
-                id_ = f"{_random.getrandbits(128):032x}"
+                id_ = new_id()
             else:
                 id_ = ids[position]
                 if not 1 <= len(id_) <= MAX_ID_CHARACTERS:

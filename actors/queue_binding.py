@@ -17,7 +17,7 @@ from ..runtime.chain import Turn, after_commit
 from ..runtime.error_text import error_text
 from ..runtime.errors import NotRunning
 from ..storage.errors import CallerError, InvalidKey, InvalidValue, Overloaded, StorageError
-from .correlation import new_correlation_id
+from .ids import new_id
 from .durable_queue import Queue
 from .errors import InvalidInput, InvalidRunId
 from .queue_consumer import Consumer, ConsumerOptions, Look
@@ -126,5 +126,5 @@ class BindingConsumer(Consumer):
         if self._run_id is not None or self._correlation_id is not None:
             value = kind.decode_input(message.body)
         normal, key_bytes = normal_key(check_run_id(given), kind.name)
-        options = StartOptions("join", correlation_id or new_correlation_id())
+        options = StartOptions("join", correlation_id or new_id())
         self._runtime.engine.start_in(turn, kind, normal, key_bytes, bytes(message.body), value, options)

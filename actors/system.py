@@ -25,9 +25,10 @@ from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError, InvalidValue
 from ..storage.group_commit import Writes
 from ..storage.store import MIN_FREE_BYTES, Store
-from .correlation import current_correlation_id, new_correlation_id, new_run_id
+from .correlation import current_correlation_id
 from .durable_queue import Queue
 from .handle import DeadLetter, Run, RunInfo, run_info
+from .ids import new_id, new_uuid
 from .queue_batch import Batch
 from .queue_binding import BindingConsumer
 from .queue_consumer import Consumer, ConsumerOptions
@@ -173,7 +174,7 @@ class Runtime(ActorSystem):
         if id is not None:
             normal, key_bytes = normal_key(check_run_id(id), kind.name)
         else:
-            normal, key_bytes = normal_key(new_run_id(), kind.name)
+            normal, key_bytes = normal_key(new_uuid(), kind.name)
         encoded, decoded = kind.encode_input(input)
         options = _start_options(on_conflict, correlation_id, ref, tenant, tags)
         row: bytes | None = None
@@ -241,7 +242,7 @@ class Runtime(ActorSystem):
         for normal, key_bytes, encoded, decoded in checked:
             if correlation_id is None:
                 options = msgspec.structs.replace(
-                    options, correlation_id=current_correlation_id() or new_correlation_id()
+                    options, correlation_id=current_correlation_id() or new_id()
                 )
             if turn is None and self.engine.starting:
                 await self.engine.wait_started(kind, key_bytes)
@@ -463,7 +464,7 @@ def _start_options(
     """The options of a start; raises `InvalidValue` for a label that could not be read again."""
     given = correlation_id is not None or ref is not None or tenant is not None or tags is not None
     if correlation_id is None:
-        correlation_id = current_correlation_id() or new_correlation_id()
+        correlation_id = current_correlation_id() or new_id()
     if given:
         try:
             labels = StartOptions(

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar,
 
 import msgspec
 
-from ..actors.correlation import seed_ids
 from ..actors.durable_queue import Queue
 from ..actors.errors import RunFailed
 from ..actors.handle import Run
+from ..actors.ids import seed_ids
 from ..actors.system import OnConflict, Runtime, TakesInput, TakesNothing
 from ..actors.workflow.head import ENDED, RunStatus
 from ..actors.workflow.journal import Record
