@@ -17,9 +17,9 @@ from ..runtime.chain import Turn, after_commit
 from ..runtime.error_text import error_text
 from ..runtime.errors import NotRunning
 from ..storage.errors import CallerError, InvalidKey, InvalidValue, Overloaded, StorageError
-from .ids import new_id
 from .durable_queue import Queue
 from .errors import InvalidInput, InvalidRunId
+from .ids import new_id
 from .queue_consumer import Consumer, ConsumerOptions, Look
 from .queue_delivery import settle
 from .queue_hub import LaneState
