@@ -82,7 +82,16 @@ def _runs(txn: lmdb.Transaction) -> Iterator[tuple[RunInfo, bytes]]:
         created_at, updated_at = moment(head.created_ms), moment(head.updated_ms)
         workflow = names.get(key[1:3], key[1:3].hex())
         yield (
-            RunInfo(workflow, run_id, head.status, created_at, updated_at, head.correlation_id, head.error),
+            RunInfo(
+                workflow,
+                run_id,
+                head.status,
+                created_at,
+                updated_at,
+                head.correlation_id,
+                head.error,
+                head.fingerprint,
+            ),
             base,
         )
 

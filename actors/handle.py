@@ -39,6 +39,8 @@ class RunInfo(msgspec.Struct, frozen=True):
     updated_at: datetime
     correlation_id: str
     error: ErrorRecord | None = None
+    fingerprint: str = ""
+    """Of the code that last drove the run: another one means that a method of its class was changed."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -190,4 +192,5 @@ def run_info(ref: Ref, head: RunHead) -> RunInfo:
         moment(head.updated_ms),
         head.correlation_id,
         head.error,
+        head.fingerprint,
     )

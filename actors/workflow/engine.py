@@ -175,7 +175,7 @@ class Engine:
         if extra:
             writes.update(extra)
         writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
-        workflow.head = RunHead(status, now_ms, now_ms, None, options.correlation_id)
+        workflow.head = RunHead(status, now_ms, now_ms, None, options.correlation_id, kind.fingerprint)
         if place:
             self.places.take(kind)
         else:
@@ -483,9 +483,8 @@ class Engine:
 
     def _stuck(self, activation: Activation, error: ErrorRecord) -> None:
         workflow = cast("Workflow", activation.instance)
-        head = workflow.head
-        workflow.head = RunHead(
-            "stuck", head.created_ms, self.system.clock.now_ms(), error, head.correlation_id
+        workflow.head = msgspec.structs.replace(
+            workflow.head, status="stuck", updated_ms=self.system.clock.now_ms(), error=error
         )
         writes: Writes = {}
         try:
@@ -581,8 +580,7 @@ class Engine:
             position_key(journal_prefix(activation.prefix(b"")), fold.next_position): encode_record(record)
         }
         workflow = cast("Workflow", activation.instance)
-        head = workflow.head
-        workflow.head = RunHead("queued", head.created_ms, at_ms, None, head.correlation_id)
+        workflow.head = msgspec.structs.replace(workflow.head, status="queued", updated_ms=at_ms, error=None)
         try:
             activation.stage_fields(writes)
             number = activation.commit(writes)
@@ -610,8 +608,9 @@ class Engine:
             writes[key] = None
         writes.update(alarm_writes(activation, _ALARM_NAME, None))
         workflow = cast("Workflow", activation.instance)
-        head = workflow.head
-        workflow.head = RunHead("terminated", head.created_ms, record.at_ms, None, head.correlation_id)
+        workflow.head = msgspec.structs.replace(
+            workflow.head, status="terminated", updated_ms=record.at_ms, error=None
+        )
         activation.stage_fields(writes)
         number = activation.commit(writes, reserve=True)
         if run is not None:

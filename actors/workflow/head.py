@@ -41,3 +41,7 @@ class RunHead(msgspec.Struct, array_like=True, frozen=True):
     updated_ms: int = 0
     error: ErrorRecord | None = None
     correlation_id: str = ""
+    # Of the code that last drove the run: see fingerprint.py.
+    fingerprint: str = ""
+    # At rest all that run() asked for was behind it: what the records before this position led to is done.
+    rested: int = 0

@@ -95,8 +95,25 @@ class Terminated(msgspec.Struct, array_like=True, frozen=True, tag=8):
     reason: str
 
 
+class VersionTaken(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """`run()` passed `self.version(tag, number)` for the first time."""
+
+    at_ms: int
+    tag: str
+    number: int
+
+
 Record: TypeAlias = (
-    Started | StepDone | StepFailed | AttemptFailed | TimerFired | Finished | Failed | Redriven | Terminated
+    Started
+    | StepDone
+    | StepFailed
+    | AttemptFailed
+    | TimerFired
+    | Finished
+    | Failed
+    | Redriven
+    | Terminated
+    | VersionTaken
 )
 Outcome: TypeAlias = StepDone | StepFailed | TimerFired
 
@@ -124,7 +141,17 @@ def decode_records(rows: list[tuple[bytes, bytes]], run: str) -> list[tuple[int,
 class Fold:
     """What a run's records add up to."""
 
-    __slots__ = ("attempts", "ended", "input", "next_position", "outcomes", "started", "waived_until")
+    __slots__ = (
+        "attempts",
+        "ended",
+        "input",
+        "next_position",
+        "outcomes",
+        "started",
+        "versions",
+        "_attempt_positions",
+        "_waived",
+    )
 
     def __init__(self, records: list[tuple[int, Record]], run: str) -> None:
         if not records or not isinstance(records[0][1], Started):
@@ -136,35 +163,58 @@ class Fold:
         # Attempts so far and the time of the next one, by name and use.
         self.attempts: dict[tuple[str, int], tuple[int, int]] = {}
         self.ended: Finished | Failed | Terminated | None = None
-        # Outcomes before this position may belong to code that a redrive took back (clean-up after the
-        # failure).
-        self.waived_until = -1
+        # The numbers that `self.version` gave, by tag.
+        self.versions: dict[str, int] = {}
+        # Records from the first to before the last of such positions may belong to code that a redrive took
+        # back: clean-up after the failure, or all of it when the redrive came with another input.
+        self._waived: list[tuple[int, int]] = []
+        self._attempt_positions: dict[tuple[str, int], int] = {}
         self.next_position = records[-1][0] + 1
         for position, record in records[1:]:
             if isinstance(record, AttemptFailed):
                 self.attempts[record.name, record.nth] = (record.attempt, record.next_ms)
+                self._attempt_positions[record.name, record.nth] = position
             elif isinstance(record, (StepDone, StepFailed, TimerFired)):
                 self.outcomes.append((position, record))
             elif isinstance(record, Redriven):
                 self._take_back(record, position)
+            elif isinstance(record, VersionTaken):
+                self.versions[record.tag] = record.number
             elif not isinstance(record, Started):
                 self.ended = record
 
     def _take_back(self, record: Redriven, position: int) -> None:
         failed, self.ended = self.ended, None
-        if record.input is not None:
-            self.input = msgspec.Raw(record.input)
+        waived_from = 0
         if isinstance(failed, Failed) and failed.step is not None:
             self.attempts.pop((failed.step, failed.nth), None)
-            self.outcomes = [
-                (at, outcome)
-                for at, outcome in self.outcomes
-                if not (
+            for at, outcome in self.outcomes:
+                if (
                     isinstance(outcome, StepFailed)
                     and (outcome.name, outcome.nth) == (failed.step, failed.nth)
-                )
-            ]
-        self.waived_until = position
+                ):  # fmt: skip
+                    waived_from = at
+                    self.outcomes.remove((at, outcome))
+                    break
+        if record.input is not None:
+            self.input = msgspec.Raw(record.input)
+            waived_from = 0
+        self._waived.append((waived_from, position))
+
+    def waives(self, position: int) -> bool:
+        """Whether nobody need ask for the record at a position any more, after a redrive."""
+        return any(first <= position < last for first, last in self._waived)
+
+    def open_attempts(self) -> list[tuple[str, int]]:
+        """Steps and calls that were tried and not finished, by name and use, in the order of their last
+        attempts; without those that a redrive took back.
+        """
+        ended = {(one.name, one.nth) for _, one in self.outcomes if not isinstance(one, TimerFired)}
+        return [
+            key
+            for key, position in sorted(self._attempt_positions.items(), key=lambda item: item[1])
+            if key in self.attempts and key not in ended and not self.waives(position)
+        ]
 
 
 def journal_prefix(base: bytes) -> bytes:

@@ -20,6 +20,7 @@ import random
 import re
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -30,6 +31,7 @@ from ...storage import layout
 from ...storage.errors import CallerError, InvalidKey, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import ErrorRecord, ForeignAwait, StepError, record_error
+from .divergence import Divergence, ReplayCheck, UnreadableResult
 from .head import RunHead, RunStatus
 from .journal import (
     POSITION_BYTES,
@@ -82,9 +84,8 @@ class LiveRun:
         "_timer",
         "_unstarted",
         "_uses",
-        "_waived",
         "activation",
-        "cancelled",
+        "check",
         "correlation_id",
         "dropped",
         "engine",
@@ -117,10 +118,10 @@ class LiveRun:
         self._random: random.Random | None = None
         self._started_ms = started.at_ms
         self.next_position = 1 if fold is None else fold.next_position
-        # What run() asked for and hasn't got, by name and use; ops that run() gave up are remembered as
-        # cancelled.
+        # What run() asked for and hasn't got, by name and use.
         self.pending: dict[tuple[str, int], Op] = {}
-        self.cancelled: set[tuple[str, int]] | None = None
+        # Follows the delivery of what is recorded; None when that is over.
+        self.check: ReplayCheck | None = None
         # Attempts and calls in progress outside.
         self.working = 0
         self.has_slot = False
@@ -137,7 +138,6 @@ class LiveRun:
         self._uses: dict[str, int] = {}
         self._main: asyncio.Task[object] | None = None
         self._delivering = False
-        self._waived = -1 if fold is None else fold.waived_until
         self._timer: Any = None  # the clock's, while steps are in progress beside timers
         self.workflow._live = self  # pyright: ignore[reportPrivateUsage]
 
@@ -246,7 +246,7 @@ class LiveRun:
         context = Context()  # what the starter's context variables held is not there on replay
         context.run(CALLER.set, self)
         kind, fold = self.type, self.fold
-        run = cast("Callable[..., Coroutine[Any, Any, object]]", cast("Any", self.workflow).run)
+        run = cast("Callable[..., CoroutineType[Any, Any, object]]", cast("Any", self.workflow).run)
         if not kind.takes_input:
             coroutine = run()
         elif fold is None:
@@ -259,48 +259,73 @@ class LiveRun:
             self._run_to_rest()
         else:
             self.fold = None
-            self._replay(fold)
+            self._replay(fold, coroutine.cr_frame)
         if self.dropped:
             return
         self.replaying = False
         self._after_delivery()
 
-    def _replay(self, fold: Fold) -> None:
-        """Deliver what is recorded, in order; run() ends up where it was."""
+    def _replay(self, fold: Fold, frame: FrameType | None) -> None:
+        """Deliver what is recorded, in order; run() ends up where it was, or the run is stuck."""
+        check = self.check = ReplayCheck(self, fold, frame)
+        self.loop.timer_given_up = check.given_up
         self._delivering = True
         try:
             self._run_to_rest()
-            for position, outcome in fold.outcomes:
-                if self.dropped:
-                    return
-                if not self._deliver(outcome) and position > self._waived:
-                    self._diverged(outcome)
-                    return
+            differs = None if self.dropped else self._deliver_recorded(fold, check)
         finally:
             self._delivering = False
+            self.check = self.loop.timer_given_up = None
+        if differs is not None:
+            self.diverged(differs)
+        if self.dropped:
+            return
         for key, (attempts, next_ms) in fold.attempts.items():
             op = self.pending.get(key)
             if op is not None:
                 op.attempts, op.next_ms = attempts, next_ms
+        head = self.workflow.head
+        if head.fingerprint != self.type.fingerprint:  # the code fits; stored with the head's next change
+            self.workflow.head = msgspec.structs.replace(head, fingerprint=self.type.fingerprint)
 
-    def _diverged(self, outcome: Outcome) -> None:
-        asked = ", ".join(f"{name} (use {nth})" for name, nth in self.pending)
-        timers = ", ".join(f"timer {nth}" for nth in self.loop.timers)
-        waits = f"the code waits for {', '.join(part for part in (asked, timers) if part) or 'nothing'}"
-        if self._main is not None and self._main.done():
-            waits = "run() has ended already"
-        what = (
-            f"timer {outcome.nth}"
-            if isinstance(outcome, TimerFired)
-            else f"step {outcome.name} (use {outcome.nth})"
-        )
-        self.stuck(
-            ErrorRecord(
-                "Divergence",
-                f"the journal has {what} next, but {waits}; put back the code that asked for it, or fix "
-                f"the change, and open the folder again",
-            )
-        )
+    def _deliver_recorded(self, fold: Fold, check: ReplayCheck) -> Divergence | None:
+        main = self._main
+        assert main is not None
+        for position, outcome in fold.outcomes:
+            differs = check.next_is(position, outcome, has_ended=main.done())
+            if differs is not None:
+                return differs
+            try:
+                self._deliver(outcome)
+            except UnreadableResult as error:
+                return check.unreadable(error)
+            if self.dropped:
+                return None
+        return check.end()
+
+    def diverged(self, divergence: Divergence) -> None:
+        """run() doesn't ask for what is recorded."""
+        self.stuck(divergence.record())
+
+    # What the check asks about run().
+
+    @property
+    def main(self) -> asyncio.Task[object] | None:
+        """The task of run(); None before it begins and when the run left memory."""
+        return self._main
+
+    @property
+    def asked_count(self) -> int:
+        """How many steps and calls run() has asked for since replay began."""
+        return len(self._unstarted)
+
+    def asked(self, count: int) -> list[tuple[str, int]]:
+        """The first `count` of them in order, by name and use."""
+        return [(op.name, op.nth) for op in self._unstarted[:count]]
+
+    def uses(self, name: str) -> int:
+        """How often run() has used a name."""
+        return self._uses.get(name, 0)
 
     # -- delivery ------------------------------------------------------------------------------------------
 
@@ -358,22 +383,19 @@ class LiveRun:
             _log.error("a step of %s could not be recorded: %s", self.activation.ref, error)
             self.engine.let_go(self)
 
-    def _deliver(self, outcome: Outcome) -> bool:
-        """Hand an outcome to the code that waits for it and run that to rest; False when nobody ever asked
-        for it.
-        """
+    def _deliver(self, outcome: Outcome) -> None:
+        """Hand an outcome to the code that waits for it, if there is any, and run that to rest."""
         loop = self.loop
         if outcome.at_ms > loop.now_ms:
             loop.now_ms = outcome.at_ms
         if outcome.__class__ is TimerFired:
             if not loop.fire(outcome.nth):
-                return outcome.nth <= loop.timer_count
+                return
         else:
             answer: StepDone | StepFailed = outcome  # type: ignore[assignment]
-            key = (answer.name, answer.nth)
-            op = self.pending.pop(key, None)
+            op = self.pending.pop((answer.name, answer.nth), None)
             if op is None:
-                return self.cancelled is not None and key in self.cancelled
+                return
             future = op.future
             future.op = None
             if future.done():
@@ -381,9 +403,9 @@ class LiveRun:
             elif isinstance(answer, StepFailed):
                 future.set_exception(StepError(answer.name, answer.nth, answer.attempts, answer.error))
             else:
-                future.set_result(op.decode_result(answer.value) if self.replaying else op.result)
+                check = self.check
+                future.set_result(op.result if check is None else check.decode(op, answer))
         self._run_to_rest()
-        return True
 
     def _run_to_rest(self) -> None:
         try:
@@ -416,10 +438,8 @@ class LiveRun:
     def op_cancelled(self, op: Op) -> None:
         """run() gave an op up."""
         key = (op.name, op.nth)
-        if self.pending.pop(key, None) is not None:
-            if self.cancelled is None:
-                self.cancelled = set()
-            self.cancelled.add(key)
+        if self.pending.pop(key, None) is not None and self.check is not None:
+            self.check.given_up(key)
         if not self.replaying:
             op.abandon()
             if isinstance(op, StepOp) and op.replies:
@@ -452,7 +472,9 @@ class LiveRun:
     ) -> None:
         """Change the head within a write set."""
         head = self.workflow.head
-        self.workflow.head = RunHead(status, head.created_ms, at_ms, error, head.correlation_id)
+        self.workflow.head = RunHead(
+            status, head.created_ms, at_ms, error, head.correlation_id, head.fingerprint, head.rested
+        )
         self.activation.stage_fields(writes)
 
     # -- rest ----------------------------------------------------------------------------------------------

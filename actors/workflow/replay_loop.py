@@ -69,7 +69,9 @@ class ReplayTimer(ReplayHandle, eq=False):
     def cancel(self) -> None:
         """Don't call it."""
         self.callback = None
-        self.loop.timers.pop(self.nth, None)
+        loop = self.loop
+        if loop.timers.pop(self.nth, None) is not None and loop.timer_given_up is not None:
+            loop.timer_given_up(self.nth)
 
 
 class ReplayFuture(asyncio.Future[T]):
@@ -123,6 +125,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         # `timer_count`.
         self.timers: dict[int, ReplayTimer] = {}
         self.timer_count = 0
+        # Called with the number of a timer that is cancelled before it fired; for replay.
+        self.timer_given_up: Callable[[int], None] | None = None
         # Tasks that were made before they were asked for, by their coroutines: see completion_order.py.
         self._made_together: dict[int, asyncio.Task[Any]] | None = None
         # Tasks that run() started and that go on; most runs start none.

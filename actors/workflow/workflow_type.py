@@ -16,6 +16,7 @@ from ...runtime.fields import declared_hints
 from ...runtime.methods import MethodPlan
 from ...storage.keys import encode_index_int, encode_index_values
 from ..errors import InvalidInput
+from .fingerprint import fingerprint
 from .head import RunHead, RunStatus
 from .retry import Retry
 from .workflow import Workflow
@@ -31,6 +32,7 @@ class WorkflowType(ActorType):
         "_default_input",
         "_decode_output",
         "_status_prefixes",
+        "fingerprint",
         "max_running",
         "retry",
         "step_timeout_seconds",
@@ -57,6 +59,7 @@ class WorkflowType(ActorType):
             p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters[:1]
         ):
             raise InvalidActor(f"{where} must take one input (or none); gather several values in a struct")
+        self.fingerprint = fingerprint(actor_class, Workflow)
         self.takes_input = bool(parameters)
         # What a start without input means: the parameter's default, else None.
         self._default_input = parameters[0].default if parameters and not required else None

@@ -74,9 +74,9 @@ def _count_deliveries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         DELIVERED[0] = 0
         begin(self)
 
-    def counting_deliver(self: LiveRun, outcome: Outcome) -> bool:
+    def counting_deliver(self: LiveRun, outcome: Outcome) -> None:
         DELIVERED[0] += 1
-        return deliver(self, outcome)
+        deliver(self, outcome)
 
     monkeypatch.setattr(LiveRun, "begin", counting_begin)
     monkeypatch.setattr(LiveRun, "_deliver", counting_deliver)
