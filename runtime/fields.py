@@ -167,7 +167,7 @@ def declared_hints(actor_class: type) -> dict[str, object]:
 
 
 def _class_version(actor_class: type) -> int:
-    version = getattr(actor_class, "version", 1)
+    version = getattr(actor_class, "_fields_version", getattr(actor_class, "version", 1))
     if type(version) is not int or version < 1:
         raise InvalidActor(
             f"{actor_class.__name__}.version must be a whole number from 1 on; got {version!r}"

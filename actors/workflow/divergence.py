@@ -171,12 +171,6 @@ class ReplayCheck:
         """The recorded result of the outcome that is being delivered doesn't fit."""
         return self._differs(f"its recorded result doesn't fit the step any more: {error}")
 
-    def newer_version(self, tag: str, recorded: int, number: int) -> Divergence:
-        """run() passed a version that this code doesn't know."""
-        return self._divergence(
-            self.position, f"the run has version {recorded} of {tag!r}, and run() knows {number} at most"
-        )
-
     def _in_flight_since(self, by: int) -> bool:
         """Whether all that was recorded behind a delivery up to now had been asked for before that delivery.
 
@@ -239,6 +233,21 @@ class ReplayCheck:
         waits = [_step(name, nth) for name, nth in self._run.pending]
         waits += [f"timer {nth}" for nth in self._run.loop.timers]
         return f"waits for {', '.join(waits) or 'nothing'}"
+
+
+def newer_version(run: LiveRun, tag: str, taken: int, number: int) -> Divergence:
+    """run() asked for a version with a number that is lower than the run's; called by run()'s code."""
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and not _is_users(frame):
+        frame = frame.f_back
+    return Divergence(
+        0,
+        (f"version {taken} of {tag!r}",),
+        (f"version {number} of {tag!r}",),
+        f"the run has version {taken} of {tag!r}, and run() knows {number} at most",
+        () if frame is None else (_place(frame.f_code, frame.f_lineno),),
+        code_changed(run.workflow.head.fingerprint, run.type.fingerprint),
+    )
 
 
 def code_changed(then: str, now: str) -> str:

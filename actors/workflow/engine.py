@@ -359,7 +359,8 @@ class Engine:
         activation = run.activation
         writes: Writes = {}
         try:
-            run.set_head(status, writes, run.now_ms())
+            run.write_versions(writes)
+            run.set_head(status, writes, run.now_ms(), rested=run.next_position)
             writes.update(alarm_writes(activation, _ALARM_NAME, AlarmRecord(wake_ms, wake_ms)))
             number = activation.commit(writes, reserve=True)
         except StorageError as error:

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ...runtime.chain import CALLER
+from ...runtime.chain import CALLER, Turn
 from ...runtime.durations import Duration, to_seconds
 from ...storage import layout
 from ...storage.errors import CallerError, InvalidKey, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import ErrorRecord, ForeignAwait, StepError, record_error
-from .divergence import Divergence, ReplayCheck, UnreadableResult
+from .divergence import Divergence, ReplayCheck, UnreadableResult, newer_version
 from .head import RunHead, RunStatus
 from .journal import (
     POSITION_BYTES,
@@ -44,12 +44,14 @@ from .journal import (
     StepDone,
     StepFailed,
     TimerFired,
+    VersionTaken,
     encode_record,
     journal_prefix,
 )
 from .ops import CallOp, Op, OpFuture, StepOp
 from .replay_loop import MainTask, ReplayLoop
 from .retry import Retry
+from .versions import check_version
 
 if TYPE_CHECKING:
     from ...runtime.activation import Activation
@@ -99,6 +101,8 @@ class LiveRun:
         "replaying",
         "reply_prefix",
         "type",
+        "_versions",
+        "_versions_unwritten",
         "workflow",
         "working",
     )
@@ -138,6 +142,9 @@ class LiveRun:
         self._uses: dict[str, int] = {}
         self._main: asyncio.Task[object] | None = None
         self._delivering = False
+        # What `version` gave for each tag, and the records of it that wait for the next commit.
+        self._versions: dict[str, int] | None = None if fold is None else fold.versions
+        self._versions_unwritten: list[VersionTaken] | None = None
         self._timer: Any = None  # the clock's, while steps are in progress beside timers
         self.workflow._live = self  # pyright: ignore[reportPrivateUsage]
 
@@ -222,6 +229,61 @@ class LiveRun:
         self.pending[name, nth] = op
         self._unstarted.append(op)
         return op.future
+
+    def version(self, tag: str, number: int) -> int:
+        """See `Workflow.version`."""
+        if CALLER.get() is not self:
+            raise self._not_inside()
+        check_version(tag, number, str(self.activation.ref))
+        if self.dropped:
+            return number
+        if self._versions is None:
+            self._versions = {}
+        taken = self._versions.get(tag)
+        if taken is None:
+            # Nothing has happened behind this point, or else it happened before the call was in the code.
+            taken = 0 if self.check is not None and self.check.has_passed() else number
+            self._versions[tag] = taken
+            if taken:
+                if self._versions_unwritten is None:
+                    self._versions_unwritten = []
+                self._versions_unwritten.append(VersionTaken(self.loop.now_ms, tag, number))
+        if taken > number:
+            self._halt(newer_version(self, tag, taken, number))
+        return taken
+
+    def write_versions(self, writes: Writes) -> None:
+        """Add the records of what `version` gave to a write set that the caller stages at once."""
+        versions, self._versions_unwritten = self._versions_unwritten, None
+        if versions is None:
+            return
+        for record in versions:
+            self.add_record(record, writes)
+        caller = CALLER.get()
+        if isinstance(caller, Turn) and not caller.over and caller.root.writes is writes:
+            # The turn of an actor that run() called, which may still roll back.
+            root = caller.root
+            if root.after_rollback is None:
+                root.after_rollback = []
+            root.after_rollback.append(lambda: self._write_again(versions))
+
+    def _write_again(self, versions: list[VersionTaken]) -> None:
+        self._versions_unwritten = versions + (self._versions_unwritten or [])
+
+    def _halt(self, divergence: Divergence) -> None:
+        """run() may not go on: whatever it asks for from here on never ends, and the run is stuck at once.
+
+        Not in this very moment, since its code is running.
+        """
+        self.dropped = True
+        self.engine.system.loop.call_soon(self._halted, divergence)
+
+    def _halted(self, divergence: Divergence) -> None:
+        self.dropped = False
+        if self.activation.gone:  # a failed commit undid it meanwhile: it begins anew from the disk
+            self.engine.let_go(self)
+        else:
+            self.diverged(divergence)
 
     def _not_inside(self) -> CallerError:
         return CallerError(
@@ -457,6 +519,8 @@ class LiveRun:
 
     def add_record(self, record: Record, writes: Writes) -> None:
         """Add a record to a write set that the caller stages at once."""
+        if self._versions_unwritten is not None:
+            self.write_versions(writes)
         position = self.next_position
         writes[self._journal + position.to_bytes(POSITION_BYTES, "big")] = encode_record(record)
         self.next_position = position + 1
@@ -468,12 +532,19 @@ class LiveRun:
         return now_ms if now_ms > before_ms else before_ms
 
     def set_head(
-        self, status: RunStatus, writes: Writes, at_ms: int, error: ErrorRecord | None = None
+        self,
+        status: RunStatus,
+        writes: Writes,
+        at_ms: int,
+        error: ErrorRecord | None = None,
+        rested: int | None = None,
     ) -> None:
         """Change the head within a write set."""
         head = self.workflow.head
+        if rested is None:
+            rested = head.rested
         self.workflow.head = RunHead(
-            status, head.created_ms, at_ms, error, head.correlation_id, head.fingerprint, head.rested
+            status, head.created_ms, at_ms, error, head.correlation_id, head.fingerprint, rested
         )
         self.activation.stage_fields(writes)
 
@@ -550,6 +621,10 @@ class LiveRun:
     # -- the end -------------------------------------------------------------------------------------------
 
     def _end(self, main: asyncio.Task[object], writes: Writes) -> None:
+        if self.dropped:  # halted while it ran
+            if writes:
+                self.activation.commit(writes, reserve=True)
+            return
         at_ms = self.now_ms()
         error: BaseException | None = None
         value = b""

@@ -59,6 +59,8 @@ class Workflow(Actor):
     indexes: ClassVar[tuple[tuple[str, ...] | str, ...]] = (("head.status", "head.created_ms"),)
 
     head: RunHead = RunHead()
+    # A run's fields are the engine's, so `version` is free to be a method here.
+    _fields_version: ClassVar[int] = 1
 
     # The instance's own while the run is in memory.
     _live: LiveRun = cast("LiveRun", _NoRun())
@@ -128,6 +130,27 @@ class Workflow(Actor):
     def uuid(self) -> uuid.UUID:
         """A fresh UUID that is the same on replay."""
         return uuid.UUID(int=self._live.random.getrandbits(128), version=4)
+
+    def version(self, tag: str, number: int) -> int:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Which way to go where the code was changed: for a run that comes here now `number`, and for a run
+        that was further on before this call was in the code 0.
+
+        tag      names the change: 1 to 256 printable characters, for each place one of its own
+        number   of this code's way, from 1 on; raise it when the code changes there again
+
+        The first call with a tag is recorded, with what is recorded next; it costs no commit.  From then on
+        all calls with it return the same number in this run, also on replay and with a higher `number`.  A
+        run that has a higher number than this code knows is stuck until newer code is there.  Raises
+        `CallerError` for a tag or a number that break the rules, and outside of `run()`.
+
+            if self.version("charge after packing", 1) >= 1:
+                await self.step(pack, order)
+                await self.step(charge, order)
+            else:
+                await self.step(charge, order)
+                await self.step(pack, order)
+        """
+        return self._live.version(tag, number)
 
     def group(self) -> Group:
         """Steps side by side: `async with self.group() as g: a = g.step(f, x); b = g.step(h, y)`, then

@@ -83,6 +83,11 @@ class WorkflowType(ActorType):
             raise InvalidActor(
                 f"{actor_class.__name__}.indexes: the indexes over runs are the engine's; leave them alone"
             )
+        if actor_class.version is not Workflow.version:
+            raise InvalidActor(
+                f"{actor_class.__name__}.version: a run has no fields with a version; the name is that of "
+                f"self.version(tag, number), which tells old runs from new ones"
+            )
         limit = actor_class.max_running
         if limit is not None and (type(limit) is not int or limit < 1):
             raise InvalidActor(

@@ -105,6 +105,9 @@ class Interpreter(Workflow):
         await self.sleep(4**leaf / 1000)  # so that nothing else comes at the same time
         return await self.runtime.get(Counter, f"c{leaf}").increment()
 
+    async def do_version(self, leaf: int) -> int:
+        return self.version(f"v{leaf}", leaf)
+
     # -- one after the other
 
     async def do_seq(self, *nodes: Node) -> list[Any]:
@@ -197,7 +200,7 @@ def programs(draw: st.DrawFn) -> Node:
 
     def leaf() -> Node:
         which = left.pop()
-        kind = draw(st.sampled_from(["step", "step", "step", "fail", "sleep", "call"]))
+        kind = draw(st.sampled_from(["step", "step", "step", "fail", "sleep", "call", "version"]))
         if kind == "step":
             return ["step", which, draw(st.sampled_from([0, 0, 1])), draw(st.booleans())]
         if kind == "fail":
@@ -383,6 +386,11 @@ WRITTEN: dict[str, Node] = {
     ],
     "as completed with a failure": ["completed", ["step", 4, 0, True], ["step", 2, 5, True], ["sleep", 3]],
     "loops and branches": ["loop", ["branch", ["step", 1, 1, True], ["step", 2, 0, True], ["call", 3]]],
+    "versions in branches and behind calls": [
+        "seq",
+        ["gather", ["seq", ["version", 1], ["call", 2], ["version", 3]], ["step", 4, 1, True]],
+        ["seq", ["version", 5], ["sleep", 6], ["version", 7]],
+    ],
     "a group and a sleep": ["gather", ["group", 1, 5], ["sleep", 3], ["call", 2]],
     "moved on from a call": ["seq", ["move_on", 2, ["call", 4]], ["call", 1], ["step", 3, 0, True]],
     "a race of races": [
