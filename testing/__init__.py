@@ -2,10 +2,14 @@
 
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ProcessDied, ReplayViolation
+from .replay_check import check_replay
+from .replay_property import replay_property
 from .simulation import Pending, SimRun, Simulation, simulate
+from .storm import ClockJump, Storm
 from .story import Event, Story
 
 __all__ = [
+    "ClockJump",
     "Crash",
     "Event",
     "NeverAtRest",
@@ -15,6 +19,9 @@ __all__ = [
     "ReplayViolation",
     "SimRun",
     "Simulation",
+    "Storm",
     "Story",
+    "check_replay",
+    "replay_property",
     "simulate",
 ]

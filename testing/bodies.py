@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
@@ -57,6 +57,15 @@ class Bodies:
         self.replaced: dict[str, Callable[..., object]] = {}
         self._faults: dict[str, list[_Fault]] = {}
         self._delay_seconds: dict[str, float] = {}
+        # Bodies begun so far, and which of them fail before and after their effect.
+        self._ordinal = 0
+        self._failing: frozenset[int] = frozenset()
+        self._losing: frozenset[int] = frozenset()
+
+    def fail_some(self, failing: Iterable[int], losing: Iterable[int]) -> None:
+        """Let the n-th bodies from now fail before (after) their effect, where a retry is left."""
+        self._ordinal = 0
+        self._failing, self._losing = frozenset(failing), frozenset(losing)
 
     def fail(self, step: str, times: int, error: Callable[[], Exception], when: When) -> None:
         """Let the next attempts of a step fail."""
@@ -74,8 +83,15 @@ class Bodies:
 
         return wrap
 
-    def fault(self, step: str, when: When) -> Exception | None:
+    def next_ordinal(self) -> int:
+        """The how-manyth body begins."""
+        self._ordinal += 1
+        return self._ordinal
+
+    def fault(self, step: str, when: When, ordinal: int, may_retry: bool) -> Exception | None:
         """What the attempt raises here, if anything."""
+        if may_retry and ordinal in (self._failing if when == "before" else self._losing):
+            return ConnectionError(f"body {ordinal} fails in the story")
         for fault in self._faults.get(step, ()):
             if fault.times and fault.when == when:
                 fault.times -= 1
@@ -90,7 +106,17 @@ class Bodies:
 class _Body:
     """One attempt: called in place of the step's function."""
 
-    __slots__ = ("_attempt", "_bodies", "_function", "_loop", "_stage", "_thread", "count")
+    __slots__ = (
+        "_attempt",
+        "_bodies",
+        "_function",
+        "_loop",
+        "_may_retry",
+        "_ordinal",
+        "_stage",
+        "_thread",
+        "count",
+    )
 
     def __init__(
         self, bodies: Bodies, stage: BodyStage, loop: SimLoop, op: StepOp, function: Callable[..., object]
@@ -101,6 +127,8 @@ class _Body:
         self._function = function
         self._attempt = op.attempts + 1
         self._thread = op.thread
+        self._may_retry = op.attempts < op.retry.limit
+        self._ordinal = 0
         self.count = BodyCount(str(op.run.activation.ref), op.name, op.nth)
 
     def __call__(self, *args: object) -> object:
@@ -122,8 +150,9 @@ class _Body:
 
     def _run(self, args: tuple[object, ...]) -> object:
         self._bodies.begun[self.count] += 1
+        self._ordinal = self._bodies.next_ordinal()
         try:
-            fault = self._bodies.fault(self.count.step, "before")
+            fault = self._fault("before")
             if fault is not None:
                 raise fault
             result = self._function(*args)
@@ -147,10 +176,13 @@ class _Body:
             await self._loop.never()
         return result
 
+    def _fault(self, when: When) -> Exception | None:
+        return self._bodies.fault(self.count.step, when, self._ordinal, self._may_retry)
+
     def _returned(self) -> bool:
         """The effect happened: raises where the answer is to be lost; True when the process died."""
         self._bodies.returned[self.count] += 1
-        fault = self._bodies.fault(self.count.step, "after")
+        fault = self._fault("after")
         died = self._stage.body_ended(self.count, self._attempt, fault)
         if fault is not None and not died:
             raise fault

@@ -8,6 +8,7 @@ A point is counted from the moment at which it is set, also over further lives o
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
@@ -21,7 +22,7 @@ _PLACES: Final = ("commit", "step", "callback", "any")
 _WHENS: Final = ("before", "after")
 
 
-class Crash(msgspec.Struct, frozen=True):
+class Crash(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The process dies at the n-th such place."""
 
     at: Place = "commit"
@@ -61,8 +62,8 @@ class CrashPlan:
         self._waiting: list[tuple[Crash, int]] = []
         self._probability = 0.0
         self._most = 0
-        # Places passed so far: what "any" counts.
-        self.passed = 0
+        # Places passed so far.
+        self._passed: list[tuple[Place, When, str | None]] = []
 
     def add(self, crashes: Iterable[Crash]) -> None:
         """Set points."""
@@ -86,7 +87,7 @@ class CrashPlan:
 
     def reached(self, at: Place, when: When, step: str | None = None) -> bool:
         """A place is passed: whether the process dies here."""
-        self.passed += 1
+        self._passed.append((at, when, step))
         dies = False
         if self._waiting:
             dies = self._count(at, when, step)
@@ -107,6 +108,16 @@ class CrashPlan:
                 dies = True
         self._waiting = left
         return dies
+
+    def places(self) -> list[Crash]:
+        """The places passed so far, as crashes."""
+        counts: Counter[tuple[Place, When, str | None]] = Counter()
+        found: list[Crash] = []
+        for place in self._passed:
+            counts[place] += 1
+            at, when, step = place
+            found.append(Crash(at, counts[place], when, step))
+        return found
 
     def callbacks_left(self) -> int | None:
         """Callbacks until the next crash at one; None when there is none."""

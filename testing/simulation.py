@@ -38,6 +38,7 @@ from ..actors.system import OnConflict, Runtime, TakesInput, TakesNothing
 from ..actors.workflow.head import ENDED, RunStatus
 from ..actors.workflow.journal import Record
 from ..runtime.actor import Actor
+from ..runtime.actor_type import ActorType
 from ..runtime.address import GivenKey, show_key
 from ..runtime.durations import Duration, to_seconds
 from ..runtime.limits import Limits
@@ -53,6 +54,7 @@ from .loop_writer import LoopWriter
 from .observer import Observer, record_text
 from .sim_clock import SimClock
 from .sim_loop import LoopEnd, SimLoop, new_loop
+from .storm import ClockJump, Storm
 from .story import Story
 
 if TYPE_CHECKING:
@@ -114,12 +116,14 @@ class Simulation:
         limits: Limits | None = None,
         max_running: int = 10_000,
         start_ms: int = START_MS,
+        plans: Plans | None = None,
     ) -> None:
-        """See `simulate`."""
+        """See `simulate`; `plans` are shared by stories that follow each other."""
         self.seed = seed
         self.story = Story()
         self._deps = deps
         self._types = tuple(types)
+        self._plans = plans or Plans()
         self._setup = setup
         self._given_path = None if path is None else Path(path)
         self._limits = msgspec.structs.replace(limits or Limits(), stall_seconds=None)
@@ -133,6 +137,7 @@ class Simulation:
         self._wall_zero_us = start_ms * 1000
         self._now_us = 0
         self._commit_seconds = 0.0
+        self._jumps: tuple[ClockJump, ...] = ()
         # Commits to go until the next one that fails, with what the disk says.
         self._failing: list[tuple[int, Outcome]] = []
         self._unknown = False
@@ -213,7 +218,8 @@ class Simulation:
             loop.on_countdown = self._callback_reached
             clock = self._clock = SimClock(loop, self._wall_zero_us)
             deps = self._deps() if callable(self._deps) else self._deps
-            runtime = self._runtime = Runtime(
+            runtime = self._runtime = _SimRuntime(
+                self._plans,
                 self._path,
                 clock=clock,
                 seed=self.seed,
@@ -226,7 +232,6 @@ class Simulation:
                 gc_threshold=None,
                 make_store=self._make_store,
             )
-            runtime.random = _NoChance()
             runtime.engine.wrap_body = self._bodies.wrapper(loop)
             self._note("opened")
             if self._drive(loop.create_task(self._begin(runtime))) is LoopEnd.DONE:
@@ -303,9 +308,17 @@ class Simulation:
         return self._plan.waiting
 
     @property
-    def places(self) -> int:
-        """Places where a crash "any" could have been so far: two for each commit, two for each body."""
-        return self._plan.passed
+    def places(self) -> list[Crash]:
+        """Where the process could have died so far: before and after each commit and each body.
+
+        Set one of them in another story of the same kind to see what becomes of it.
+        """
+        return self._plan.places()
+
+    @property
+    def callbacks(self) -> int:
+        """Callbacks of the event loop in this life: between any two the process can die, too."""
+        return self._loop.callbacks
 
     def _die(self, why: str) -> None:
         self._why = why
@@ -372,6 +385,15 @@ class Simulation:
         self._note("wall clock set", f"{seconds:+g} s")
         runtime = self.runtime
         self._clock.call_later(1.0, lambda: runtime.scheduler.notice(runtime.clock.now_ms()))
+
+    def face(self, storm: Storm) -> None:
+        """Let a storm come, counted from now; its seed, duplicates and order are the test's business."""
+        self._plan.add(storm.crashes)
+        self._bodies.fail_some(storm.failing_bodies, storm.lost_answers)
+        for n in storm.failing_commits:
+            self.fail_commit(n)
+        self._commit_seconds = storm.slow_commits_ms / 1000
+        self._jumps = storm.clock_jumps
 
     # -- driving -------------------------------------------------------------------------------------------
 
@@ -470,12 +492,13 @@ class Simulation:
     @overload
     def start(
         self, workflow: type[TakesInput[In, Out]], input: In, *, id: GivenKey | None = ...,
-        on_conflict: OnConflict = ...,
+        on_conflict: OnConflict = ..., copies: int = ...,
     ) -> SimRun[Out]: ...  # fmt: skip
     @overload
     def start(
-        self, workflow: type[TakesNothing[Out]], *, id: GivenKey | None = ..., on_conflict: OnConflict = ...
-    ) -> SimRun[Out]: ...
+        self, workflow: type[TakesNothing[Out]], *, id: GivenKey | None = ..., on_conflict: OnConflict = ...,
+        copies: int = ...,
+    ) -> SimRun[Out]: ...  # fmt: skip
 
     def start(
         self,
@@ -484,11 +507,13 @@ class Simulation:
         *,
         id: GivenKey | None = None,
         on_conflict: OnConflict = "join",
+        copies: int = 1,
     ) -> SimRun[Any]:
         """Start a run, as a client outside does: a start that a crash cut off is made again.
 
         id            identifies the run; "run-1", "run-2" ... by default
         on_conflict   as for `Runtime.start`; a client that starts again has to "join"
+        copies        so many clients start it at the same time
 
         Raises what `Runtime.start` raises.
         """
@@ -497,7 +522,7 @@ class Simulation:
             id = f"run-{self._ids}"
         run = SimRun[Any](workflow, id)
 
-        async def start() -> None:
+        async def start_once() -> None:
             await self.runtime.start(
                 cast("type[TakesInput[object, object]]", workflow),
                 input,
@@ -505,6 +530,12 @@ class Simulation:
                 on_conflict=on_conflict,
                 correlation_id=f"story-{run.id}",
             )
+
+        async def start() -> None:
+            if copies == 1:
+                await start_once()
+            else:
+                await asyncio.gather(*[start_once() for _ in range(copies)])
 
         self._again_and_again(start, f"the start of {run}")
         return run
@@ -561,6 +592,10 @@ class Simulation:
     def effects(self, step: str, run: SimRun[Any] | None = None) -> int:
         """How often bodies of a step returned: their effect happened, recorded or not."""
         return self._sum(self._bodies.returned, step, run)
+
+    def bodies_returned(self) -> frozenset[str]:
+        """Bodies of steps that returned at least once: run, name and use of each."""
+        return frozenset(_shown(body) for body in self._bodies.returned)
 
     @property
     def reran(self) -> list[str]:
@@ -639,6 +674,9 @@ class Simulation:
             self._note("commit failed", str(result.error))
             return result
         self.commits += 1
+        for jump in self._jumps:
+            if jump.commit == self.commits:
+                self.jump_clock(jump.seconds)
         lines = self._observer.committed(batch.writes)
         self._note(f"commit {self.commits}", "; ".join(lines))
         if self._plan.reached("commit", "after"):
@@ -692,6 +730,29 @@ class Calls:
             return self._sim.run(method, *args, **kwargs)
 
         return call
+
+
+class Plans:
+    """What was read of actor classes: a class is read once for all lives, since that takes a while."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[tuple[type[Actor], int], ActorType] = {}
+
+
+class _SimRuntime(Runtime):
+    """The real runtime, with plans that are shared and without jitter."""
+
+    def __init__(self, plans: Plans, path: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(path, **options)
+        self.random = _NoChance()
+        self._plans = plans
+
+    def _make_type(self, actor_class: type[Actor], number: int) -> ActorType:
+        kinds = self._plans.kinds
+        kind = kinds.get((actor_class, number))
+        if kind is None:
+            kind = kinds[actor_class, number] = super()._make_type(actor_class, number)
+        return kind
 
 
 class _NoChance(random.Random):

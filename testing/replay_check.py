@@ -1,0 +1,212 @@
+"""One workflow, two stories: a calm one and a stormy one must end alike.
+
+Compared are what the runs came to, what all actors have stored, and what outside saw.  On its way the stormy
+story is watched: a step whose outcome is recorded must never run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+
+from ..actors.durable_queue import Queue
+from ..actors.errors import RunFailed
+from ..actors.system import Runtime
+from ..runtime.actor import Actor
+from ..runtime.durations import Duration
+from .crash import Crash
+from .errors import NeverAtRest, NotFinished, ReplayViolation
+from .simulation import Plans, SimRun, Simulation
+from .source import Source
+from .stored_state import StoredState, kept_replies, stored_state
+from .storm import Storm
+
+MakeDeps: TypeAlias = Callable[[], Iterable[object]]
+Observe: TypeAlias = Callable[..., object]
+Setup: TypeAlias = Callable[[Runtime], Awaitable[object] | None]
+_CALM: Final = Storm()
+# A body that a crash cut off takes its time again, so later times differ.
+TIMES: Final = ("updated_ms",)
+
+
+class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same in all stories of a property; see `check_replay`."""
+
+    workflow: type[object]
+    deps: MakeDeps | None = None
+    observe: Observe | None = None
+    setup: Setup | None = None
+    ignore: frozenset[str] = frozenset()
+    leave_out: tuple[type[Actor], ...] = ()
+    after: Duration = 0
+    limit: Duration = "400d"
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """What a story came to."""
+
+    runs: tuple[str, ...]
+    """What each run came to, in the order of the inputs."""
+    state: StoredState
+    steps: frozenset[str]
+    """Bodies that returned at least once."""
+    seen: object
+    """What `observe` made of the world outside."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A story with its ending."""
+
+    ending: Ending
+    text: str
+    places: tuple[Crash, ...]
+    callbacks: int
+    commits: int
+
+
+def check_replay(
+    workflow: type[object],
+    inputs: Sequence[object],
+    storm: Storm,
+    *,
+    deps: MakeDeps | None = None,
+    observe: Observe | None = None,
+    setup: Setup | None = None,
+    ignore: Collection[str] = TIMES,
+    leave_out: Collection[type[Actor]] = (),
+    after: Duration = 0,
+    limit: Duration = "400d",
+) -> None:
+    """Run a workflow for each input, calm and in a storm; raises `ReplayViolation` when they end otherwise.
+
+    workflow    started once for each input, with the ids "run-1", "run-2" ...  No input: `[()]`
+    storm       what goes wrong
+    deps        makes the objects for `runtime.deps`, anew for each story; they survive crashes
+    observe     called with these objects at the end: what it returns must be the same.  Return what happened
+                at least once (a set), and what must have happened exactly once, by its key
+    setup       as for `simulate`
+    ignore      names of stored fields that may differ: times.  By default the one that a `Counter` keeps
+    leave_out   actor types whose state may differ; queues always may
+    after       virtual time that passes behind the last result before states are compared
+    limit       a story that goes on for longer in virtual time is a violation
+    """
+    plan = ReplayPlan(
+        workflow=workflow,
+        deps=deps,
+        observe=observe,
+        setup=setup,
+        ignore=frozenset(ignore),
+        leave_out=tuple(leave_out),
+        after=after,
+        limit=limit,
+    )
+    plans = Plans()
+    compare(plan, inputs, storm, play(plan, inputs, _CALM, plans), plans)
+
+
+def compare(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, calm: Ended, plans: Plans) -> None:
+    """Play a storm and compare it with the calm story; raises `ReplayViolation`."""
+    try:
+        stormy = play(plan, inputs, storm, plans)
+    except ReplayViolation as violation:
+        raise ReplayViolation(_message(str(violation), plan, inputs, storm)) from violation
+    differs = _difference(calm.ending, stormy.ending)
+    if differs is not None:
+        text = f"{differs}\n\nthe stormy story:\n{stormy.text}"
+        raise ReplayViolation(_message(text, plan, inputs, storm))
+
+
+def play(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, plans: Plans) -> Ended:
+    """One story, whole; raises `ReplayViolation` when a promise is broken on the way."""
+    world = tuple(plan.deps()) if plan.deps is not None else ()
+    with Simulation(seed=storm.seed, deps=world, setup=plan.setup, plans=plans) as sim:
+        try:
+            sim.face(storm)
+            order = storm.order or tuple(range(len(inputs)))
+            started = {place: _start(sim, plan.workflow, inputs[place], place, storm) for place in order}
+            runs = tuple(_came_to(sim, started[place]) for place in range(len(inputs)))
+            sim.advance(plan.after)
+        except (NotFinished, NeverAtRest) as error:
+            raise ReplayViolation(str(error)) from error
+        if sim.reran:
+            raise ReplayViolation(f"recorded steps ran again: {', '.join(sim.reran)}\n\n{sim.story}")
+        kept = kept_replies(sim.runtime)
+        if kept and not sim.pending():
+            raise ReplayViolation(f"replies were left behind by {', '.join(kept)}\n\n{sim.story}")
+        left_out = {name for name, kind in _types(sim) if issubclass(kind, (Queue, *plan.leave_out))}
+        state = stored_state(sim.runtime, leave_out=left_out, ignore=plan.ignore)
+        seen = plan.observe(*world) if plan.observe is not None else None
+        ending = Ending(runs, state, sim.bodies_returned(), seen)
+        return Ended(ending, str(sim.story), tuple(sim.places), sim.callbacks, sim.commits)
+
+
+def _start(sim: Simulation, workflow: type[object], given: object, place: int, storm: Storm) -> SimRun[Any]:
+    id_ = f"run-{place + 1}"
+    start = cast("Callable[..., SimRun[Any]]", sim.start)
+    inputs = () if given == () else (given,)
+    return start(workflow, *inputs, id=id_, copies=1 + storm.duplicates)
+
+
+def _came_to(sim: Simulation, run: SimRun[Any]) -> str:
+    """What became of a run, as text that shows every difference."""
+    try:
+        return f"complete: {sim.result(run)!r}"
+    except RunFailed as failure:
+        cause = failure.cause
+        # The trace tells lines of the library too; they differ on replay.
+        return f"{failure.status}: {cause.type}: {cause.message}" if cause is not None else failure.status
+
+
+def _types(sim: Simulation) -> list[tuple[str, type[Actor]]]:
+    kinds = sim.runtime.actor_types
+    return [(name, kinds.numbered(number).actor_class) for name, number in kinds.stored().items()]
+
+
+def _difference(calm: Ending, stormy: Ending) -> str | None:
+    for place, (left, right) in enumerate(zip(calm.runs, stormy.runs, strict=True), 1):
+        if left != right:
+            return f"run {place} ended otherwise\n  calm:   {left}\n  stormy: {right}"
+    for address in sorted(calm.state.keys() | stormy.state.keys()):
+        left_state, right_state = calm.state.get(address), stormy.state.get(address)
+        if left_state != right_state:
+            return f"{address} has stored something else\n  calm:   {left_state}\n  stormy: {right_state}"
+    if calm.steps != stormy.steps:
+        missing, more = sorted(calm.steps - stormy.steps), sorted(stormy.steps - calm.steps)
+        return f"other steps took effect\n  only calm:   {missing}\n  only stormy: {more}"
+    if calm.seen != stormy.seen:
+        return f"outside saw something else\n  calm:   {calm.seen!r}\n  stormy: {stormy.seen!r}"
+    return None
+
+
+def _message(what: str, plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
+    return f"{what}\n\nthis test shows it:\n\n{script(plan, inputs, storm)}"
+
+
+def script(plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
+    """The story as a test to be pasted."""
+    source = Source()
+    lines = [
+        f"{source.named(plan.workflow)},",
+        f"{source.value(list(inputs))},",
+        f"{storm!r},",
+    ]
+    for name in ("deps", "observe", "setup"):
+        function = getattr(plan, name)
+        if function is not None:
+            lines.append(f"{name}={source.named(function)},")
+    if plan.ignore != frozenset(TIMES):
+        lines.append(f"ignore={sorted(plan.ignore)!r},")
+    if plan.leave_out:
+        lines.append(f"leave_out=[{', '.join(source.named(one) for one in plan.leave_out)}],")
+    for name, default in (("after", 0), ("limit", "400d")):
+        if getattr(plan, name) != default:
+            lines.append(f"{name}={getattr(plan, name)!r},")
+    body = "\n".join(f"        {line}" for line in lines)
+    missing = "".join(f"# {name} was made in a function: bring it here\n" for name in source.unreachable)
+    names = ["Storm", "check_replay"]
+    names += ["Crash"] if storm.crashes else []
+    names += ["ClockJump"] if storm.clock_jumps else []
+    imports = f"from holdfast.testing import {', '.join(sorted(names, key=str.lower))}\n{source.imports()}"
+    return f"{imports}\n{missing}\n\ndef test_found_story() -> None:\n    check_replay(\n{body}\n    )\n"

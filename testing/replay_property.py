@@ -1,0 +1,131 @@
+"""`replay_property`: a workflow ends alike whatever goes wrong, for inputs and storms made up by hypothesis.
+
+    def test_fulfil_survives_anything() -> None:
+        replay_property(Fulfil, inputs=orders(), crashes=3, deps=make_world, observe=what_was_charged)
+
+Each example plays a calm story, draws a storm from the places that it passed, plays that, and compares
+(replay_check.py).  What fails is made as small as it can be, and printed as a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Final
+
+from ..runtime.actor import Actor
+from ..runtime.durations import Duration
+from .crash import Crash
+from .replay_check import TIMES, Ended, MakeDeps, Observe, ReplayPlan, Setup, compare, play
+from .simulation import Plans
+from .storm import ClockJump, Storm
+
+if TYPE_CHECKING:
+    from hypothesis import strategies
+    from hypothesis.strategies import SearchStrategy
+
+_CALM: Final = Storm()
+_MAX_SEED: Final = 1 << 16
+# The seconds by which a wall clock is set: back and forth, by little and by more than any timeout.
+_JUMPS: Final = (-86_400.0, -3_600.0, -1.0, 1.0, 3_600.0, 86_400.0)
+
+
+def replay_property(
+    workflow: type[object],
+    *,
+    inputs: SearchStrategy[Any] | None = None,
+    runs: int = 1,
+    crashes: int = 3,
+    duplicates: int = 1,
+    failures: int = 0,
+    failing_commits: int = 0,
+    clock_jumps: int = 0,
+    slow_commits: bool = False,
+    schedules: bool = True,
+    reorder: bool = False,
+    deps: MakeDeps | None = None,
+    observe: Observe | None = None,
+    setup: Setup | None = None,
+    ignore: Collection[str] = TIMES,
+    leave_out: Collection[type[Actor]] = (),
+    after: Duration = 0,
+    limit: Duration = "400d",
+    examples: int = 100,
+) -> None:
+    """Run a workflow in storms that hypothesis makes up; raises `ReplayViolation` with the smallest story.
+
+    inputs           makes the input of a run; None for a workflow that takes none
+    runs             so many runs at the same time, at most, each with an input of its own
+    crashes          the process dies so often, at most: before and after commits and bodies, and between any
+                     two callbacks
+    duplicates       each start is sent so often once more, at most
+    failures         so many bodies fail, or succeed and their answer is lost, where a retry is left
+    failing_commits  so many commits are refused by the disk, at most
+    clock_jumps      the wall clock is set so often, at most
+    slow_commits     commits may take time
+    schedules        tasks that are ready may go on in another order
+    reorder          the runs may be started in another order
+    examples         how many stories are played
+
+    The others are those of `check_replay`.  What goes wrong makes a story take longer, so times that are part
+    of stored fields differ: name them in `ignore`.
+    """
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import strategies as st
+
+    plan = ReplayPlan(
+        workflow=workflow,
+        deps=deps,
+        observe=observe,
+        setup=setup,
+        ignore=frozenset(ignore),
+        leave_out=tuple(leave_out),
+        after=after,
+        limit=limit,
+    )
+    plans = Plans()
+    one_input: SearchStrategy[Any] = st.just(()) if inputs is None else inputs
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        report_multiple_bugs=False,
+        # Telling which lines ran only in failing stories takes ten times as long, and they are lines of ours.
+        phases=[phase for phase in Phase if phase is not Phase.explain],
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.large_base_example,
+        ],
+    )
+    @given(data=st.data())
+    def holds(data: strategies.DataObject) -> None:
+        given_inputs = data.draw(st.lists(one_input, min_size=1, max_size=runs), label="inputs")
+        calm = play(plan, given_inputs, _CALM, plans)
+
+        def up_to(most: int, among: SearchStrategy[Any]) -> tuple[Any, ...]:
+            return tuple(data.draw(st.lists(among, max_size=most, unique=True))) if most else ()
+
+        bodies = st.integers(1, 2 * max(1, len(calm.ending.steps)))
+        commits = st.integers(1, 2 * max(1, calm.commits))
+        storm = Storm(
+            seed=data.draw(st.integers(0, _MAX_SEED)) if schedules else 0,
+            crashes=up_to(crashes, _crash_places(calm)),
+            duplicates=data.draw(st.integers(0, duplicates)) if duplicates else 0,
+            order=tuple(data.draw(st.permutations(range(len(given_inputs))))) if reorder else (),
+            failing_bodies=up_to(failures, bodies),
+            lost_answers=up_to(failures, bodies),
+            failing_commits=up_to(failing_commits, commits),
+            slow_commits_ms=data.draw(st.sampled_from([0, 1, 20, 1_000])) if slow_commits else 0,
+            clock_jumps=up_to(clock_jumps, st.builds(ClockJump, commits, st.sampled_from(_JUMPS))),
+        )
+        compare(plan, given_inputs, storm, calm, plans)
+
+    holds()
+
+
+def _crash_places(calm: Ended) -> SearchStrategy[Crash]:
+    """Places that the calm story passed, and a little beyond; places between callbacks after the others."""
+    from hypothesis import strategies as st
+
+    callbacks = st.integers(1, 2 * max(1, calm.callbacks)).map(lambda n: Crash("callback", n))
+    return st.sampled_from(calm.places) | callbacks

@@ -1,0 +1,39 @@
+"""A storm: everything that goes wrong in one story, as data."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .crash import Crash
+
+
+class ClockJump(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """The wall clock is set, right after a commit."""
+
+    commit: int
+    """After the how-manyth commit of the story, from 1."""
+    seconds: float
+    """By how much: back when negative."""
+
+
+class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """What goes wrong.  An empty one is calm."""
+
+    seed: int = 0
+    """Chooses among tasks that are ready; 0 takes them in order."""
+    crashes: tuple[Crash, ...] = ()
+    """Where the process dies; all are counted from the beginning."""
+    duplicates: int = 0
+    """How often each start is sent once more."""
+    order: tuple[int, ...] = ()
+    """The order in which the inputs come, by their places; as given when empty."""
+    failing_bodies: tuple[int, ...] = ()
+    """The how-manyth bodies of steps, from 1, that fail before their effect (where a retry is left)."""
+    lost_answers: tuple[int, ...] = ()
+    """The same, after their effect."""
+    failing_commits: tuple[int, ...] = ()
+    """The how-manyth commits, from 1, that the disk refuses."""
+    slow_commits_ms: int = 0
+    """How long each commit takes, in milliseconds of virtual time."""
+    clock_jumps: tuple[ClockJump, ...] = ()
+    """When the wall clock is set."""
