@@ -1,5 +1,6 @@
 """For tests of your own actors and workflows: simulation, crashes at any point, properties of replay."""
 
+from .actor_machine import actor_machine
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ProcessDied, ReplayViolation
 from .replay_check import check_replay
@@ -21,6 +22,7 @@ __all__ = [
     "Simulation",
     "Storm",
     "Story",
+    "actor_machine",
     "check_replay",
     "replay_property",
     "simulate",

@@ -49,20 +49,26 @@ class Observer:
         lines: list[str] = []
         for key, value in writes.items():
             if value is not None and key[0] == _TYPE:
-                self._type_names[value] = key[1:].decode()
+                name = self._type_names[value] = key[1:].decode()
+                lines.append(f"type {name} is new")
         for key, value in writes.items():
             if value is not None and key[0] == _DIRECTORY:
                 type_name = self._type_names.get(key[1:3], key[1:3].hex())
                 self._addresses[value] = show_address(type_name, cast("ActorKey", decode_key(key[3:])))
+        changed: dict[str, bool] = {}
         for key, value in writes.items():
             if key[0] == _DATA:
                 _, end = decode_number(key, 1)
-                if key[end] == _JOURNAL:
-                    run = self._addresses.get(key[1:end], key[1:end].hex())
-                    if value is None:
-                        self.recorded.pop(run, None)
-                    else:
-                        lines.append(f"{run} {self._recorded(run, value)}")
+                actor = self._addresses.get(key[1:end], key[1:end].hex())
+                if key[end] != _JOURNAL:
+                    changed.setdefault(actor, False)
+                    continue
+                changed[actor] = True
+                if value is None:
+                    self.recorded.pop(actor, None)
+                else:
+                    lines.append(f"{actor} {self._recorded(actor, value)}")
+        lines += [f"{actor} changed" for actor, is_told in changed.items() if not is_told]
         return lines
 
     def _recorded(self, run: str, value: bytes) -> str:

@@ -208,5 +208,5 @@ def script(plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
     names = ["Storm", "check_replay"]
     names += ["Crash"] if storm.crashes else []
     names += ["ClockJump"] if storm.clock_jumps else []
-    imports = f"from holdfast.testing import {', '.join(sorted(names, key=str.lower))}\n{source.imports()}"
+    imports = f"from holdfast.testing import {', '.join(sorted(names))}\n{source.imports()}"
     return f"{imports}\n{missing}\n\ndef test_found_story() -> None:\n    check_replay(\n{body}\n    )\n"

@@ -169,6 +169,7 @@ class Simulation:
         seed_ids(self.seed)
         try:
             self._open()
+            self.settle()
         except BaseException:
             self.close()
             raise
@@ -448,7 +449,8 @@ class Simulation:
         """Let so much virtual time pass, with all that it brings."""
         seconds = to_seconds(duration, what="advance")
         until_us = self._loop.now_us + round(seconds * _US)
-        self._note("advance", f"{seconds:g} s")
+        if seconds:
+            self._note("advance", f"{seconds:g} s")
         self._drive_on(until_us)
 
     def settle(self) -> None:

@@ -38,6 +38,19 @@ def test_import_takes_only_what_it_needs(module: str, tmp_path: Path) -> None:
     assert loaded.isdisjoint(BANNED)
 
 
+def test_the_pytest_plugin_loads_nothing(tmp_path: Path) -> None:
+    """pytest loads it at every start; before its fixture is used it brings no more than pytest."""
+    (plugin,) = metadata.entry_points(group="pytest11", name="holdfast")
+    loaded = loaded_after(f"import pytest; before = set(sys.modules); import {plugin.value}", tmp_path)
+    assert loaded == {plugin.value}
+
+
+def test_testing_loads_hypothesis_when_it_is_used(tmp_path: Path) -> None:
+    """Importing `holdfast.testing` for the simulation takes neither hypothesis nor pytest."""
+    loaded = {name.partition(".")[0] for name in loaded_after("import holdfast.testing", tmp_path)}
+    assert loaded.isdisjoint(BANNED)
+
+
 def test_dependencies_are_two() -> None:
     """Without extras an install brings LMDB and msgspec, nothing else."""
     required = [line for line in metadata.requires("holdfast") or [] if "extra ==" not in line]
