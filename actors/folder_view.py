@@ -32,6 +32,14 @@ class _RunFields(msgspec.Struct):
 _decode_fields = msgspec.msgpack.Decoder(_RunFields).decode
 
 
+def decode_head(record: bytes) -> RunHead:
+    """The head in a run's stored fields, without its class; raises `Damaged`."""
+    try:
+        return _decode_fields(record).head
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"the head of a run can't be read: {error}; run `holdfast check`") from error
+
+
 class FolderView:
     """A folder, opened for reading.  Use it in a `with` block."""
 
@@ -77,7 +85,7 @@ def _runs(txn: lmdb.Transaction) -> Iterator[tuple[RunInfo, bytes]]:
         if txn.get(position_key(journal_prefix(base), 0)) is None:
             continue
         fields_key = base + layout.FIELDS
-        head = _decode_fields(open_value(fields_key, txn.get(fields_key) or b"")).head
+        head = decode_head(open_value(fields_key, txn.get(fields_key) or b""))
         run_id = show_key(decode_key(key[3:]))
         created_at, updated_at = moment(head.created_ms), moment(head.updated_ms)
         workflow = names.get(key[1:3], key[1:3].hex())

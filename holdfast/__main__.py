@@ -1,7 +1,7 @@
 """The command line, `holdfast` or `python -m holdfast`: arguments in, text out, an exit code.
 
 What the commands do lives elsewhere; the modules are imported by the command that needs them.  `check`,
-`backup`, `runs` and `dead` but for `redrive` may be used beside the process that owns the folder.
+`backup`, `runs`, `replay` and `dead` but for `redrive` may be used beside the process that owns the folder.
 """
 
 from __future__ import annotations
@@ -58,6 +58,32 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--status", choices=get_args(RunStatus))
     runs.set_defaults(command=_runs)
 
+    replay = commands.add_parser(
+        "replay",
+        help="would the runs of a folder go on with this code?  on a copy, without effects; exit code 1 if "
+        "one would diverge, 2 if one can't be told",
+    )
+    replay.add_argument("folder", type=Path)
+    replay.add_argument(
+        "target", metavar="MODULE[:WORKFLOW]",
+        help="module that imports the workflows, or one workflow in it (app.orders, app.orders:Order)",
+    )  # fmt: skip
+    replay.add_argument("--ended", action="store_true", help="replay runs that have ended too")
+    replay.add_argument(
+        "--scratch",
+        type=Path,
+        help="where the copy is made for the time being; the temporary folder by default",
+    )
+    replay.set_defaults(command=_replay)
+
+    lint = commands.add_parser(
+        "lint",
+        help="name what run() of workflows does outside of steps and replay would do otherwise; exit code 1 "
+        "if there is something",
+    )
+    lint.add_argument("targets", nargs="+", metavar="MODULE_OR_PATH", help="modules, files or folders")
+    lint.set_defaults(command=_lint)
+
     dead = commands.add_parser("dead", help="look at dead letters, and let them go on")
     dead.add_argument("folder", type=Path)
     verbs = dead.add_subparsers(required=True, metavar="list|show|redrive")
@@ -113,6 +139,37 @@ def _runs(options: argparse.Namespace) -> int:
             error = "" if run.error is None else f"  {run.error}"
             print(f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.status:<10}  {run.workflow}/{run.id}{error}")
     return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from holdfast.actors.code_target import import_target
+    from holdfast.actors.folder_replay import replay_folder
+    from holdfast.actors.replay_report import exit_code, report_lines
+
+    sys.path.insert(0, "")
+    workflows = import_target(options.target)
+    replayed = asyncio.run(
+        replay_folder(
+            options.folder,
+            workflows=workflows,
+            only_these=bool(workflows),
+            ended=options.ended,
+            scratch=options.scratch,
+        )
+    )
+    for line in report_lines(replayed):
+        print(line)
+    return exit_code(replayed)
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from holdfast.actors.workflow.lint import lint_targets
+
+    sys.path.insert(0, "")
+    findings = lint_targets(options.targets)
+    for finding in findings:
+        print(finding)
+    return 1 if findings else 0
 
 
 def _dead_list(options: argparse.Namespace) -> int:

@@ -64,12 +64,18 @@ class Divergence(msgspec.Struct, frozen=True):
     """Whether the code of the class has changed since it last drove the run."""
 
     def __str__(self) -> str:
-        recorded = _cut(self.recorded, self._index())
-        requested = _cut(self.requested, len(self.requested))
         return (
             f"{self.difference}; at {', '.join(self.places) or 'an unknown line'}; "
-            f"recorded: {recorded}; requested: {requested}; {self.code}; {_ADVICE}"
+            f"recorded: {self.shown_recorded()}; requested: {self.shown_requested()}; {self.code}; {_ADVICE}"
         )
+
+    def shown_recorded(self) -> str:
+        """What was recorded around the difference, on one line."""
+        return _cut(self.recorded, self._index())
+
+    def shown_requested(self) -> str:
+        """What run() asked for last, on one line."""
+        return _cut(self.requested, len(self.requested))
 
     def record(self) -> ErrorRecord:
         """What is kept of it in the run's head."""
@@ -209,7 +215,7 @@ class ReplayCheck:
             tuple(recorded),
             tuple(self._requested()),
             difference,
-            tuple(_places(run, self._frame)),
+            tuple(where(run, self._frame)),
             code_changed(run.workflow.head.fingerprint, run.type.fingerprint),
         )
 
@@ -293,8 +299,11 @@ def _cut(texts: tuple[str, ...], around: int) -> str:
 # -- lines -------------------------------------------------------------------------------------------------
 
 
-def _places(run: LiveRun, frame: FrameType | None) -> list[str]:
-    """Where run() waits or ended, then where its other tasks wait, each once."""
+def where(run: LiveRun, frame: FrameType | None = None) -> list[str]:
+    """Where run() waits or ended, then where its other tasks wait, each once, as file, line and function.
+
+    `frame` is run()'s: without it nobody knows where it returned.
+    """
     main = run.main
     found: list[str] = []
     if main is not None and main.done():

@@ -1,0 +1,46 @@
+"""What the command line means by code: `module`, `module:Workflow` or `package:module`.
+
+Importing is all that is done with it: the classes register themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from ..runtime.error_text import error_text
+from ..storage.errors import CallerError
+from .workflow.workflow import Workflow
+
+
+def import_target(text: str) -> list[type[Workflow]]:
+    """Import what a target names; the workflow that it names, else none (all that is imported counts).
+
+    Raises `CallerError` when there is no such module or name, and when importing it fails.
+    """
+    module_name, _, name = text.partition(":")
+    module = _import(module_name, text)
+    if not name:
+        return []
+    found: object = getattr(module, name, None)
+    if found is None and hasattr(module, "__path__"):
+        found = _import(f"{module_name}.{name}", text)
+    if isinstance(found, ModuleType):
+        return []
+    if isinstance(found, type) and issubclass(found, Workflow) and found is not Workflow:
+        return [found]
+    raise CallerError(f"{text}: module {module_name} has no workflow named {name!r}; got {found!r}")
+
+
+def _import(name: str, text: str) -> ModuleType:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise CallerError(f"{text}: there is no module {name!r} ({error})") from error
+    if found is None:
+        raise CallerError(f"{text}: there is no module {name!r}; give its name as in an import statement")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # of the module's own code: the command can't go on, and says so
+        raise CallerError(f"{text}: importing {name} raised {error_text(error)}") from error

@@ -1,0 +1,349 @@
+"""`holdfast lint`: what run() does outside of steps that replay would do otherwise, or once more.
+
+It reads source and runs none of it.  For each workflow of a module it looks at run(), and from there at the
+methods of the class and the functions of the module that are called by name.  What is given to `step` is a
+step's body and may do as it likes.  What it can't see: code of other modules, and calls through variables;
+the guard for tests (replay_guard.py) sees those.
+
+A line that ends with the comment `# holdfast: allow` is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ...storage.errors import CallerError
+from .lint_rules import CHANGING, METHODS, NAMES, SETS, SHARED, Rule, rule_of
+
+ALLOW: Final = "# holdfast: allow"
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_WORKFLOW: Final = "Workflow"
+# Calls that keep the order of what they are given.
+_GOING_THROUGH: Final = frozenset({"enumerate", "iter", "list", "map", "tuple", "zip"})
+
+
+class Finding(NamedTuple):
+    """One thing that run() should not do, with the place where it does."""
+
+    file: str
+    line: int
+    column: int
+    function: str
+    does: str
+    rule: Rule
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}:{self.line}:{self.column}: {self.function} {self.does}: {self.rule.why}; use "
+            f"{self.rule.instead}"
+        )
+
+
+def lint_targets(targets: Iterable[str]) -> list[Finding]:
+    """Look at files, folders (all Python files below) and modules, by path or by name.
+
+    Raises `CallerError` when there is no such thing, or when a file can't be read as Python.
+    """
+    findings: list[Finding] = []
+    for target in targets:
+        for file in _files(target):
+            try:
+                source = file.read_text(encoding="utf-8")
+                findings += lint_source(source, str(file))
+            except (OSError, SyntaxError, ValueError) as error:
+                raise CallerError(f"{file} can't be read as Python: {error}") from error
+    return findings
+
+
+def lint_source(source: str, file: str) -> list[Finding]:
+    """Look at the source of one module; raises `SyntaxError`."""
+    module = _Module(ast.parse(source, file), file)
+    lines = source.splitlines()
+    found = {finding for name in module.classes for finding in module.look_at(name)}
+    return sorted(
+        finding for finding in found if not lines[finding.line - 1].rstrip().endswith(ALLOW)
+    )  # fmt: skip
+
+
+def _files(target: str) -> list[Path]:
+    path = Path(target)
+    if path.is_dir():
+        below = sorted(path.rglob("*.py"))
+        return [file for file in below if not any(part[0] == "." for part in file.relative_to(path).parts)]
+    if path.is_file():
+        return [path]
+    try:
+        spec = importlib.util.find_spec(target)
+    except (ImportError, ValueError) as error:
+        raise CallerError(f"there is neither a path nor a module {target!r}: {error}") from error
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise CallerError(f"there is neither a path nor a module with a source {target!r}")
+    if spec.submodule_search_locations:
+        return [file for folder in spec.submodule_search_locations for file in _files(folder)]
+    return [Path(spec.origin)]
+
+
+class _Module:
+    """The names of one module: what is imported, defined and assigned at its top."""
+
+    def __init__(self, tree: ast.Module, file: str) -> None:
+        self.file = file
+        self.imports: dict[str, str] = {}
+        self.functions: dict[str, _Function] = {}
+        self.classes: dict[str, ast.ClassDef] = {}
+        self.variables: set[str] = set()
+        for node in _top(tree.body):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self.imports.update(_imported(node))
+            elif isinstance(node, _Function):
+                self.functions[node.name] = node
+            elif isinstance(node, ast.ClassDef):
+                self.classes[node.name] = node
+            else:
+                self.variables |= _stored(node)
+
+    def look_at(self, class_name: str) -> Iterator[Finding]:
+        """What run() of a class does, and what it calls by name; nothing when it is no workflow."""
+        methods = self._methods(class_name)
+        if "run" not in methods or not self._is_workflow(class_name, methods):
+            return
+        waiting: list[tuple[str, _Function]] = [(f"{class_name}.run", methods["run"])]
+        seen: set[_Function] = set()
+        while waiting:
+            name, function = waiting.pop()
+            if function in seen:
+                continue
+            seen.add(function)
+            body = _Body(self, name, function)
+            yield from body.findings
+            waiting += [(f"{class_name}.{one}", methods[one]) for one in body.methods if one in methods]
+            waiting += [(one, self.functions[one]) for one in body.functions if one in self.functions]
+
+    def _methods(self, class_name: str) -> dict[str, _Function]:
+        """Methods of a class and of its bases in this module."""
+        found: dict[str, _Function] = {}
+        for name in reversed(self._line(class_name)):
+            for node in self.classes[name].body:
+                if isinstance(node, _Function):
+                    found[node.name] = node
+        return found
+
+    def _line(self, class_name: str) -> list[str]:
+        """A class and its bases in this module, nearest first."""
+        names = [class_name]
+        for name in names:
+            for base in self.classes[name].bases:
+                if isinstance(base, ast.Name) and base.id in self.classes and base.id not in names:
+                    names.append(base.id)
+        return names
+
+    def _is_workflow(self, class_name: str, methods: dict[str, _Function]) -> bool:
+        for name in self._line(class_name):
+            for base in self.classes[name].bases:
+                while isinstance(base, ast.Subscript):  # a generic base
+                    base = base.value
+                full = self.full_name(base, frozenset()) or ""
+                if full.rpartition(".")[2] == _WORKFLOW:
+                    return True
+        # A base of another module: it is a workflow if run() has steps.
+        return isinstance(methods["run"], ast.AsyncFunctionDef) and any(
+            isinstance(node, ast.Call) and _is_step(node) for node in ast.walk(methods["run"])
+        )
+
+    def full_name(self, node: ast.expr, local: frozenset[str]) -> str | None:
+        """The dotted name of an expression, with what was imported under its own name."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name) or node.id in local:
+            return None
+        return ".".join([self.imports.get(node.id, node.id), *reversed(parts)])
+
+
+class _Body(ast.NodeVisitor):
+    """What one function does by itself, outside of steps, and what it calls by name."""
+
+    def __init__(self, module: _Module, name: str, function: _Function) -> None:
+        self.findings: list[Finding] = []
+        self.methods: list[str] = []
+        self.functions: list[str] = []
+        self._module = module
+        self._name = name
+        arguments = function.args
+        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        self._self = given[0].arg if given and "." in name else None
+        self._global = {
+            one for node in ast.walk(function) if isinstance(node, ast.Global) for one in node.names
+        }
+        imported: set[str] = set()
+        for node in ast.walk(function):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                imported |= set(_imported(node))
+                module.imports.update(_imported(node))
+        names = _stored(function)
+        names |= {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)}
+        self._local = frozenset(names - self._global - imported)
+        # Functions within it that are given to steps.
+        self._bodies = {
+            call.args[0].id
+            for call in ast.walk(function)
+            if isinstance(call, ast.Call)
+            and _is_step(call)
+            and call.args
+            and isinstance(call.args[0], ast.Name)
+        }
+        for statement in function.body:
+            self.visit(statement)
+
+    def _found(self, node: ast.expr | ast.stmt, does: str, rule: Rule) -> None:
+        self.findings.append(
+            Finding(self._module.file, node.lineno, node.col_offset + 1, self._name, does, rule)
+        )
+
+    # -- calls ---------------------------------------------------------------------------------------------
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if _is_step(node) and node.args:
+            body = node.args[0]
+            if isinstance(body, ast.Call):  # a partial: what it holds is made here
+                for argument in body.args:
+                    self.visit(argument)
+            self.visit(node.func)
+            for part in (*node.args[1:], *node.keywords):
+                self.visit(part)
+            return
+        name = self._module.full_name(node.func, self._local)
+        if name is not None:
+            rule = rule_of(name, len(node.args) + len(node.keywords))
+            if rule is not None and not (name in self._module.functions or name in self._module.classes):
+                self._found(node, f"calls {name}()", rule)
+            elif "." not in name:
+                self.functions.append(name)
+                if name in _GOING_THROUGH:
+                    for argument in node.args:
+                        self._iterated(argument)
+        if isinstance(node.func, ast.Attribute):
+            self._method(node, node.func)
+        self.generic_visit(node)
+
+    def _method(self, node: ast.Call, function: ast.Attribute) -> None:
+        on = function.value
+        if isinstance(on, ast.Name) and on.id == self._self:
+            self.methods.append(function.attr)
+        elif function.attr in METHODS:
+            self._found(node, f"calls .{function.attr}()", METHODS[function.attr])
+        elif function.attr in CHANGING and self._is_shared(on, variables_only=True):
+            self._found(node, f"changes {ast.unparse(on)}", SHARED)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        name = self._module.full_name(node, self._local)
+        if name in NAMES:
+            self._found(node, f"reads {name}", NAMES[name])
+        if isinstance(node.ctx, (ast.Store, ast.Del)) and self._is_shared(node.value, variables_only=False):
+            self._found(node, f"writes {ast.unparse(node)}", SHARED)
+        self.generic_visit(node)
+
+    # -- state that others see -----------------------------------------------------------------------------
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, (ast.Store, ast.Del)) and node.id in self._global:
+            self._found(node, f"writes the global {node.id}", SHARED)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.ctx, (ast.Store, ast.Del)) and self._is_shared(node.value, variables_only=False):
+            self._found(node, f"writes {ast.unparse(node)}", SHARED)
+        self.generic_visit(node)
+
+    def _is_shared(self, node: ast.expr, *, variables_only: bool) -> bool:
+        """Whether an expression is of the module or the class, and not of the run."""
+        if isinstance(node, (ast.Attribute, ast.Subscript)):
+            if isinstance(node, ast.Attribute) and node.attr == "__class__":
+                return True
+            return self._is_shared(node.value, variables_only=variables_only)
+        if isinstance(node, ast.Call):  # type(self).x = ...
+            return isinstance(node.func, ast.Name) and node.func.id == "type"
+        if not isinstance(node, ast.Name) or node.id in self._local:
+            return False
+        module = self._module
+        if node.id in module.variables or node.id in self._global:
+            return True
+        return not variables_only and (node.id in module.classes or node.id in module.imports)
+
+    # -- order ---------------------------------------------------------------------------------------------
+
+    def visit_For(self, node: ast.For) -> None:
+        self._iterated(node.iter)
+        self.generic_visit(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        self._iterated(node.iter)
+        self.generic_visit(node)
+
+    def _iterated(self, node: ast.expr) -> None:
+        is_set = isinstance(node, (ast.Set, ast.SetComp)) or (
+            isinstance(node, ast.Call)
+            and self._module.full_name(node.func, self._local) in ("set", "frozenset")
+        )
+        if is_set:
+            self._found(node, "goes through a set", SETS)
+
+    # -- functions within it -------------------------------------------------------------------------------
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._inner(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self._inner(node)
+
+    def _inner(self, node: _Function) -> None:
+        if node.name not in self._bodies:
+            for statement in node.body:
+                self.visit(statement)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self.visit(node.target)
+        if node.value is not None:
+            self.visit(node.value)
+
+
+def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements at the top of a module, those under `if` and `try` too."""
+    for node in body:
+        if isinstance(node, ast.If):
+            yield from _top([*node.body, *node.orelse])
+        elif isinstance(node, ast.Try):
+            yield from _top([*node.body, *node.orelse, *node.finalbody])
+            for handler in node.handlers:
+                yield from _top(handler.body)
+        else:
+            yield node
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """Names that an import binds, with what they stand for."""
+    if isinstance(node, ast.Import):
+        return {
+            alias.asname or alias.name.partition(".")[0]: alias.name
+            if alias.asname
+            else alias.name.partition(".")[0]
+            for alias in node.names
+        }
+    module = "." * node.level + (node.module or "")
+    return {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
+
+
+def _stored(tree: ast.AST) -> set[str]:
+    """Names that are assigned anywhere in a tree."""
+    return {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def _is_step(node: ast.Call) -> bool:
+    """Whether a call makes a step: of the workflow, or of a group."""
+    return isinstance(node.func, ast.Attribute) and node.func.attr == "step"
