@@ -27,6 +27,7 @@ from .actor_storage import ActorStorage
 from .alarms import Alarms
 from .chain import CALLER, Turn
 from .errors import NotRunning, SharedWriteError, TurnOver, TurnPoisoned
+from .large_writes import LARGE_VALUE_BYTES
 
 if TYPE_CHECKING:
     from .actor_type import ActorType
@@ -40,7 +41,7 @@ class Activation:
     __slots__ = (
         "__weakref__", "_alarms", "_index_keys", "_storage", "_view", "base", "busy", "dep", "encoded",
         "fields_key", "gone", "instance", "leaving", "mailbox", "more_refs", "number", "pins", "ready",
-        "ref", "running_shared", "stored", "system", "tick", "turn", "type",
+        "ref", "running_shared", "stored", "system", "tick", "turn", "type", "wrote_large",
     )  # fmt: skip
 
     def __init__(self, system: ActorSystem, ref: Ref) -> None:
@@ -58,6 +59,8 @@ class Activation:
         # A layer above needs it in memory (a run in progress).
         self.pins = 0
         self.running_shared = 0
+        # The turn that runs wrote a large value; see large_writes.py.
+        self.wrote_large = False
         self.gone = False
         # Its `on_evict` was ordered.
         self.leaving = False
@@ -306,6 +309,8 @@ class Activation:
     def write(self, key: bytes, value: bytes | None) -> None:
         """Put a full key into the calling turn's write set."""
         self.current_turn().writes[key] = value
+        if value is not None and len(value) >= LARGE_VALUE_BYTES:
+            self.wrote_large = True
 
     def prefix(self, kind: bytes) -> bytes:
         """What this actor's keys of a kind begin with.

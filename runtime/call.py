@@ -62,7 +62,10 @@ async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: d
     except StorageFailed as failure:
         raise failure from error
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its trace holds this frame, and with it all that the call was given
     return reply
 
 
@@ -86,7 +89,10 @@ async def _call_within(
         if dep > caller.root.dep:
             caller.root.dep = dep
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its trace holds this frame, and with it all that the call was given
     return reply
 
 
@@ -137,9 +143,18 @@ async def run(
         reply = await plan.function(activation.instance, *args, **kwargs)
         if reply is not None or plan.returns_value:
             reply = plan.check_result(reply, turn)
-        if attach is not None:
-            attach(turn, reply)
-        activation.end_turn(turn)
+        if activation.wrote_large:
+            await system.large_writes.acquire(turn)
+            try:
+                if attach is not None:
+                    attach(turn, reply)
+                activation.end_turn(turn)
+            finally:
+                system.large_writes.release(activation.dep)
+        else:
+            if attach is not None:
+                attach(turn, reply)
+            activation.end_turn(turn)
         return activation.dep, reply, None
     except Exception as error:
         activation.roll_back(turn)
@@ -154,6 +169,7 @@ async def run(
         turn.over = True
         turn.root = ENDED
         activation.turn = None
+        activation.wrote_large = False
         if activation.mailbox:
             activation.hand_over()
         else:

@@ -38,6 +38,7 @@ from .deps import Deps
 from .directory import Directory
 from .errors import NotRunning
 from .expiry import Expiry
+from .large_writes import LargeWrites
 from .limited_log import LimitedLog
 from .limits import Limits
 from .queries import find_by_fields, find_keys, open_shared_table
@@ -122,6 +123,7 @@ class ActorSystem:
         self.actor_types = ActorTypes(self, make=self._make_type, on_added=self._type_added)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare_memory = SpareMemory()
+        self.large_writes = LargeWrites(self)
         self._watchdog: Watchdog | None = None
         self._tick_timer: TimerHandle | None = None
         # What gives the settings of the process back, for those that are held.

@@ -19,10 +19,12 @@ import msgspec
 from ...runtime.call import run as run_turn
 from ...runtime.chain import CALLER, Turn, after_commit
 from ...runtime.codec import encode, encode_unchecked
+from ...runtime.errors import InvalidResult
 from ...storage.errors import InvalidValue, Overloaded, StorageError, StorageFailed
 from ..errors import BodyExit, Fatal, StepOver, record_error
 from .journal import AttemptFailed, StepDone, StepFailed
 from .replay_loop import ReplayFuture
+from .step_plan import MAX_RESULT_BYTES
 
 if TYPE_CHECKING:
     from ...runtime.methods import MethodPlan
@@ -372,7 +374,7 @@ class CallOp(Op):
             raise StepOver(f"{self}: the run gave the call up")
         self.result = reply
         outcome = StepDone(
-            run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_unchecked(reply))
+            run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(_encode_reply(turn, reply))
         )
         writes = turn.root.writes
         run.add_record(outcome, writes)
@@ -505,7 +507,10 @@ class StepScope:
         except StorageFailed as failure:
             raise failure from error
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its trace holds this frame, and with it all that the call was given
         return reply
 
     def _row(self, identity: bytes) -> bytes:
@@ -558,6 +563,17 @@ async def _call_elsewhere(
     return reply
 
 
+def _encode_reply(turn: Turn, reply: object) -> bytes:
+    """A reply as it is kept with its call's id; raises `InvalidResult` when it is too large for that."""
+    encoded = encode_unchecked(reply)
+    if len(encoded) > MAX_RESULT_BYTES:
+        raise InvalidResult(
+            f"{turn} returned {len(encoded)} bytes to a workflow, which keeps at most {MAX_RESULT_BYTES}: "
+            f"store them elsewhere"
+        )
+    return encoded
+
+
 class KeptReply:
     """Adds the reply to the callee's commit, just before its turn ends."""
 
@@ -571,4 +587,4 @@ class KeptReply:
     def __call__(self, turn: Turn, reply: object) -> None:
         if self._scope.over:
             raise StepOver(f"{self._scope}: the attempt is over, so {turn} is undone")
-        self.encoded = turn.root.writes[self._row] = encode_unchecked(reply)
+        self.encoded = turn.root.writes[self._row] = _encode_reply(turn, reply)

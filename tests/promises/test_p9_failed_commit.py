@@ -387,15 +387,18 @@ async def test_too_much_waiting_for_the_disk(tmp_path: Path) -> None:
     async with ActorSystem(tmp_path / "data", wrap_log=log.wrap, limits=limits) as system:
         await system.get(Account, "a").add()
         log.hold()
+        # Large ones wait before they are staged, small ones behind the commit; both are bounded.
         first = asyncio.ensure_future(system.get(Account, "big").put_big(900))
         await log.arrived()
-        refused = system.get(Account, "refused").put_big(900)
-        found = asyncio.ensure_future(asyncio.gather(refused, return_exceptions=True))
+        second = asyncio.ensure_future(system.get(Account, "waits").put_big(900))
+        await turns()
+        refused = [system.get(Account, "refused").put_big(kilobytes) for kilobytes in (900, 200)]
+        found = asyncio.ensure_future(asyncio.gather(*refused, return_exceptions=True))
         await turns()
         log.release()
-        [error] = await found
-        assert type(error).__name__ == "Overloaded"
+        assert [type(error).__name__ for error in await found] == ["Overloaded", "Overloaded"]
         await first
+        await second
         await system.get(Account, "refused").put_big(900)
 
 
