@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from holdfast import Batch, Queue, Runtime, Workflow
+from holdfast import Batch, Queue, Retry, Runtime, StepError, Workflow
 from holdfast.actors.durable_queue import MAX_MESSAGE_BYTES
 from holdfast.actors.errors import InvalidInput
+from holdfast.actors.workflow.step_plan import MAX_RESULT_BYTES
 from holdfast.actors.workflow.workflow_type import MAX_INPUT_BYTES
 from holdfast.runtime.actor import Actor
 from holdfast.runtime.actor_storage import MAX_VALUE_BYTES
@@ -235,3 +236,45 @@ async def test_a_turn_larger_than_the_cap_is_a_commit_by_itself(folder: Path) ->
     assert rows == [1, 16, 1]
     async with ActorSystem(folder) as system:
         assert (await system.get(Holder, "large").sizes())[0] == 4 * MIB
+
+
+class Printer(Actor):
+    """Returns bytes, and counts how often."""
+
+    calls: int = 0
+
+    async def print(self, size: int) -> bytes:
+        self.calls += 1
+        return bytes(size)
+
+    async def count(self) -> int:
+        return self.calls
+
+
+class AsksForMuch(Workflow):
+    """Asks a `Printer`, in a step or by itself; tells what went wrong."""
+
+    retry = Retry(0)
+
+    async def run(self, order: tuple[bool, int]) -> str:
+        in_step, size = order
+        try:
+            await (self.step(self.ask, size) if in_step else self.runtime.get(Printer, "p").print(size))
+        except StepError as error:
+            return error.cause.type
+        return "fits"
+
+    async def ask(self, size: int) -> int:
+        return len(await self.runtime.get(Printer, "p").print(size))
+
+
+@pytest.mark.parametrize("in_step", [True, False])
+async def test_a_reply_that_a_workflow_can_not_keep(folder: Path, in_step: bool) -> None:
+    """The reply is kept beside the effect, so one too large for that undoes the call: it took no effect."""
+    async with Runtime(folder) as rt:
+        fits = await rt.start(AsksForMuch, (in_step, MAX_RESULT_BYTES - VALUE_FRAME))
+        assert await fits.result() == "fits"
+        assert await rt.get(Printer, "p").count() == 1
+        large = await rt.start(AsksForMuch, (in_step, MAX_RESULT_BYTES + 1))
+        assert await large.result() == "InvalidResult"
+        assert await rt.get(Printer, "p").count() == 1
