@@ -73,6 +73,10 @@ class ForeignAwait(ActorError, RuntimeError):
     """`run()` awaited something that isn't the workflow's own: I/O belongs in a step."""
 
 
+class NotReplayable(ActorError):
+    """In a test with `replay_guard`: `run()` asked a clock, chance or the like outside of a step."""
+
+
 class BodyExit(ActorError):
     """A step's body raised `SystemExit`; that fails the attempt and ends nothing else."""
 

@@ -244,14 +244,14 @@ class ReplayCheck:
 def newer_version(run: LiveRun, tag: str, taken: int, number: int) -> Divergence:
     """run() asked for a version with a number that is lower than the run's; called by run()'s code."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame is not None and not _is_users(frame):
+    while frame is not None and not is_users(frame):
         frame = frame.f_back
     return Divergence(
         0,
         (f"version {taken} of {tag!r}",),
         (f"version {number} of {tag!r}",),
         f"the run has version {taken} of {tag!r}, and run() knows {number} at most",
-        () if frame is None else (_place(frame.f_code, frame.f_lineno),),
+        () if frame is None else (place(frame.f_code, frame.f_lineno),),
         code_changed(run.workflow.head.fingerprint, run.type.fingerprint),
     )
 
@@ -308,21 +308,21 @@ def where(run: LiveRun, frame: FrameType | None = None) -> list[str]:
     found: list[str] = []
     if main is not None and main.done():
         error = None if main.cancelled() else main.exception()
-        place = None if error is None else _raised_at(error.__traceback__)
-        if place is None and frame is not None:
-            place = _place(frame.f_code, frame.f_lineno)
-        found += [] if place is None else [place]
+        line = None if error is None else _raised_at(error.__traceback__)
+        if line is None and frame is not None:
+            line = place(frame.f_code, frame.f_lineno)
+        found += [] if line is None else [line]
     elif main is not None:
         found += _waits_at(main)
-    others = sorted({place for task in run.loop.tasks or () if not task.done() for place in _waits_at(task)})
-    found += [place for place in others if place not in found]
+    others = sorted({line for task in run.loop.tasks or () if not task.done() for line in _waits_at(task)})
+    found += [line for line in others if line not in found]
     return found[:_SHOWN_PLACES]
 
 
 def _waits_at(task: asyncio.Task[Any]) -> list[str]:
     """The innermost line of the user's own code that a task waits in; nothing when it has none."""
     inner: object = task.get_coro()
-    place: str | None = None
+    found: str | None = None
     while True:
         if isinstance(inner, CoroutineType):
             frame, inner = inner.cr_frame, cast("object", inner.cr_await)
@@ -330,21 +330,21 @@ def _waits_at(task: asyncio.Task[Any]) -> list[str]:
             frame, inner = inner.gi_frame, cast("object", cast("Any", inner).gi_yieldfrom)
         else:
             break
-        if frame is not None and _is_users(frame):
-            place = _place(frame.f_code, frame.f_lineno)
-    return [] if place is None else [place]
+        if frame is not None and is_users(frame):
+            found = place(frame.f_code, frame.f_lineno)
+    return [] if found is None else [found]
 
 
 def _raised_at(trace: TracebackType | None) -> str | None:
-    place: str | None = None
+    found: str | None = None
     while trace is not None:
-        if _is_users(trace.tb_frame):
-            place = _place(trace.tb_frame.f_code, trace.tb_lineno)
+        if is_users(trace.tb_frame):
+            found = place(trace.tb_frame.f_code, trace.tb_lineno)
         trace = trace.tb_next
-    return place
+    return found
 
 
-def _is_users(frame: FrameType) -> bool:
+def is_users(frame: FrameType) -> bool:
     """Whether code is neither Python's, nor this library's, nor anyio's."""
     module = cast("object", frame.f_globals.get("__name__"))
     parts = module.split(".") if isinstance(module, str) else [""]
@@ -353,5 +353,6 @@ def _is_users(frame: FrameType) -> bool:
     return parts[0] != "anyio" and parts[0] not in sys.stdlib_module_names
 
 
-def _place(code: CodeType, line: int | None) -> str:
+def place(code: CodeType, line: int | None) -> str:
+    """File, line and function as they stand in messages."""
     return f"{code.co_filename}:{line or code.co_firstlineno} in {code.co_qualname}"
