@@ -5,6 +5,12 @@ None of it is an error of the library's tree: it tells about the test, or about 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .storm import Storm
+
 
 class ProcessDied(Exception):
     """The simulated process died before it replied.
@@ -23,3 +29,10 @@ class NeverAtRest(AssertionError):
 
 class ReplayViolation(AssertionError):
     """A story with crashes ended otherwise than the same story without, or broke a promise on its way."""
+
+    def __init__(self, message: str, inputs: Sequence[object] = (), storm: Storm | None = None) -> None:
+        super().__init__(message)
+        self.inputs = tuple(inputs)
+        """The inputs of the story."""
+        self.storm = storm
+        """What went wrong in it; None where that isn't known yet."""

@@ -111,11 +111,11 @@ def compare(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, calm: Ende
     try:
         stormy = play(plan, inputs, storm, plans)
     except ReplayViolation as violation:
-        raise ReplayViolation(_message(str(violation), plan, inputs, storm)) from violation
+        raise ReplayViolation(_message(str(violation), plan, inputs, storm), inputs, storm) from violation
     differs = _difference(calm.ending, stormy.ending)
     if differs is not None:
         text = f"{differs}\n\nthe stormy story:\n{stormy.text}"
-        raise ReplayViolation(_message(text, plan, inputs, storm))
+        raise ReplayViolation(_message(text, plan, inputs, storm), inputs, storm)
 
 
 def play(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, plans: Plans) -> Ended:

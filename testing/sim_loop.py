@@ -163,7 +163,7 @@ class SimLoop(asyncio.AbstractEventLoop):
                 if done is not None and done.done():
                     return LoopEnd.DONE
                 if self._ready:
-                    self._run_round()
+                    self._run_round(done)
                     if self.callbacks - began > MAX_CALLBACKS:
                         raise CallerError(f"{MAX_CALLBACKS} callbacks ran and the process never came to rest")
                 elif not self._move_time(until_us):
@@ -203,8 +203,8 @@ class SimLoop(asyncio.AbstractEventLoop):
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
-    def _run_round(self) -> None:
-        """Run what is ready now; what becomes ready by that comes in the next round."""
+    def _run_round(self, done: asyncio.Future[Any] | None) -> None:
+        """Run what is ready now, until `done` is; what becomes ready by that comes in the next round."""
         batch, self._ready = self._ready, []
         if self._chance is not None and len(batch) > 1:
             self._mix(batch, self._chance)
@@ -227,8 +227,8 @@ class SimLoop(asyncio.AbstractEventLoop):
                 if self.countdown <= 0:
                     self.countdown = None
                     self.on_countdown()
-            if self.dead:
-                # Kept until the story ends, as all that a dead process holds.
+            if self.dead or (done is not None and done.done()):
+                # Of a dead process: kept until the story ends, as all that it holds.
                 self._ready[:0] = batch[place + 1 :]
                 return
 

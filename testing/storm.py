@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 from .crash import Crash
@@ -37,3 +39,22 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """How long each commit takes, in milliseconds of virtual time."""
     clock_jumps: tuple[ClockJump, ...] = ()
     """When the wall clock is set."""
+
+    def size(self) -> tuple[int, int]:
+        """How much goes wrong, to compare storms: the number of things, and how hard they are to read."""
+        things = self.duplicates + bool(self.seed) + bool(self.order) + bool(self.slow_commits_ms)
+        lists = (self.crashes, self.failing_bodies, self.lost_answers, self.failing_commits, self.clock_jumps)
+        between = sum(crash.at == "callback" for crash in self.crashes)
+        return things + sum(map(len, lists)), between
+
+    def simpler(self, places: Iterable[Crash]) -> Iterator[Storm]:
+        """Storms with less in them, the simplest first; `places` are where the process may die."""
+        yield Storm()
+        for place in places if self.crashes else ():
+            yield Storm(crashes=(place,))
+        for name in ("seed", "duplicates", "order", "slow_commits_ms"):
+            yield msgspec.structs.replace(self, **{name: getattr(Storm(), name)})
+        for name in ("crashes", "failing_bodies", "lost_answers", "failing_commits", "clock_jumps"):
+            things: tuple[object, ...] = getattr(self, name)
+            for at in range(len(things)):
+                yield msgspec.structs.replace(self, **{name: things[:at] + things[at + 1 :]})

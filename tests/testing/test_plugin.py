@@ -54,7 +54,7 @@ def test_wrong(sim):
 
 
 def test_beside_plugins_for_async_tests(tmp_path: Path) -> None:
-    """Async tests of anyio's plugin (and of pytest-asyncio, where it is installed) run in the same session."""
+    """Async tests of anyio's plugin, and of pytest-asyncio where it is installed, run in the same session."""
     code = """
 import asyncio
 import pytest
