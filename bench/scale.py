@@ -59,6 +59,7 @@ class Scale:
             "actors": actors,
             "poison": poison,
             "large-values": large_values,
+            "simulation": simulation,
         }[scenario](self)
 
     def fresh_folder(self) -> Path:
@@ -421,6 +422,27 @@ def large_values(scale: Scale) -> None:
 
 # ------------------------------------------------------------------------------------------------------------
 # The report.
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Simulated stories.
+
+
+def simulation(scale: Scale) -> None:
+    """Stories of a workflow of five steps a second, calm, and crashed at each place in turn."""
+    from .stories import TARGET_PER_SECOND, play_stories
+
+    for crashed in (False, True):
+        found = play_stories(1.0 if scale.quick else 4.0, crashed)
+        scale.lines.append(
+            Line(
+                "simulation",
+                "crashed and recovered" if crashed else "calm",
+                {"stories/s": found.per_second, "ms": found.ms, "lives": found.lives},
+                f"at least {TARGET_PER_SECOND} crashed stories a second" if crashed else "",
+                found.per_second >= TARGET_PER_SECOND if crashed else None,
+            )
+        )
 
 
 def make_scale_tables(lines: list[Line]) -> str:
