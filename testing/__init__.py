@@ -5,7 +5,8 @@ from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ProcessDied, ReplayViolation
 from .replay_check import check_replay
 from .replay_property import replay_property
-from .simulation import Pending, SimRun, Simulation, simulate
+from .sim_run import Pending, SimRun
+from .simulation import Simulation, simulate
 from .storm import ClockJump, Storm
 from .story import Event, Story
 

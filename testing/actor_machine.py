@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from ..runtime.actor import Actor
 from ..runtime.durations import Duration, to_seconds
 from ..runtime.limits import Limits
-from .simulation import Deps, Plans, Setup, Simulation
+from .sim_runtime import Plans
+from .simulation import Deps, Setup, Simulation
 
 if TYPE_CHECKING:
     from .machine import ActorMachine

@@ -75,13 +75,9 @@ class Bodies:
         """Let each body of a step begin so many virtual seconds later."""
         self._delay_seconds[step] = seconds
 
-    def wrapper(self, loop: SimLoop) -> Callable[[StepOp, Callable[..., object]], Callable[..., object]]:
+    def wrapper(self, loop: SimLoop) -> BodyWrapper:
         """What the engine of one life asks."""
-
-        def wrap(op: StepOp, function: Callable[..., object]) -> Callable[..., object]:
-            return _Body(self, self._stage, loop, op, self.replaced.get(op.name, function))
-
-        return wrap
+        return BodyWrapper(self, self._stage, loop)
 
     def next_ordinal(self) -> int:
         """The how-manyth body begins."""
@@ -103,27 +99,30 @@ class Bodies:
         return self._delay_seconds.get(step, 0.0)
 
 
+class BodyWrapper:
+    """What the engine of one life asks for the function of each attempt."""
+
+    def __init__(self, bodies: Bodies, stage: BodyStage, loop: SimLoop) -> None:
+        self.bodies = bodies
+        self.stage = stage
+        self.loop = loop
+
+    def __call__(self, op: StepOp, function: Callable[..., object]) -> Callable[..., object]:
+        """The function to run in place of a step's own."""
+        return _Body(self, op, self.bodies.replaced.get(op.name, function))
+
+    def forget(self) -> None:
+        """Let go of the simulation: bodies of a dead process may be kept for good."""
+        vars(self).clear()
+
+
 class _Body:
     """One attempt: called in place of the step's function."""
 
-    __slots__ = (
-        "_attempt",
-        "_bodies",
-        "_function",
-        "_loop",
-        "_may_retry",
-        "_ordinal",
-        "_stage",
-        "_thread",
-        "count",
-    )
+    __slots__ = ("_attempt", "_function", "_life", "_may_retry", "_ordinal", "_thread", "count")
 
-    def __init__(
-        self, bodies: Bodies, stage: BodyStage, loop: SimLoop, op: StepOp, function: Callable[..., object]
-    ) -> None:
-        self._bodies = bodies
-        self._stage = stage
-        self._loop = loop
+    def __init__(self, life: BodyWrapper, op: StepOp, function: Callable[..., object]) -> None:
+        self._life = life
         self._function = function
         self._attempt = op.attempts + 1
         self._thread = op.thread
@@ -132,58 +131,58 @@ class _Body:
         self.count = BodyCount(str(op.run.activation.ref), op.name, op.nth)
 
     def __call__(self, *args: object) -> object:
-        seconds = self._bodies.delay_seconds(self.count.step)
+        seconds = self._life.bodies.delay_seconds(self.count.step)
         if seconds:
             if self._thread:
                 raise CallerError(f"step {self.count.step} runs in a thread, so it can't be delayed")
             return self._later(seconds, args)
-        if self._stage.body_begins(self.count, self._attempt):
-            return self._loop.never()
+        if self._life.stage.body_begins(self.count, self._attempt):
+            return self._life.loop.never()
         return self._run(args)
 
     async def _later(self, seconds: float, args: tuple[object, ...]) -> object:
         await asyncio.sleep(seconds)
-        if self._stage.body_begins(self.count, self._attempt):
-            await self._loop.never()
+        if self._life.stage.body_begins(self.count, self._attempt):
+            await self._life.loop.never()
         result = self._run(args)
         return await cast("Awaitable[object]", result) if hasattr(result, "__await__") else result
 
     def _run(self, args: tuple[object, ...]) -> object:
-        self._bodies.begun[self.count] += 1
-        self._ordinal = self._bodies.next_ordinal()
+        self._life.bodies.begun[self.count] += 1
+        self._ordinal = self._life.bodies.next_ordinal()
         try:
             fault = self._fault("before")
             if fault is not None:
                 raise fault
             result = self._function(*args)
         except Exception as error:
-            if self._stage.body_ended(self.count, self._attempt, error):
-                return self._loop.never()
+            if self._life.stage.body_ended(self.count, self._attempt, error):
+                return self._life.loop.never()
             raise
         if hasattr(result, "__await__"):
             return self._wait(cast("Awaitable[object]", result))
-        return self._loop.never() if self._returned() else result
+        return self._life.loop.never() if self._returned() else result
 
     async def _wait(self, running: Awaitable[object]) -> object:
         try:
             result = await running
         except BaseException as error:
             # A dead process gets here by nothing, and a body that was given up has no outcome.
-            if isinstance(error, Exception) and self._stage.body_ended(self.count, self._attempt, error):
-                await self._loop.never()
+            if isinstance(error, Exception) and self._life.stage.body_ended(self.count, self._attempt, error):
+                await self._life.loop.never()
             raise
         if self._returned():
-            await self._loop.never()
+            await self._life.loop.never()
         return result
 
     def _fault(self, when: When) -> Exception | None:
-        return self._bodies.fault(self.count.step, when, self._ordinal, self._may_retry)
+        return self._life.bodies.fault(self.count.step, when, self._ordinal, self._may_retry)
 
     def _returned(self) -> bool:
         """The effect happened: raises where the answer is to be lost; True when the process died."""
-        self._bodies.returned[self.count] += 1
+        self._life.bodies.returned[self.count] += 1
         fault = self._fault("after")
-        died = self._stage.body_ended(self.count, self._attempt, fault)
+        died = self._life.stage.body_ended(self.count, self._attempt, fault)
         if fault is not None and not died:
             raise fault
         return died

@@ -18,7 +18,9 @@ from ..runtime.actor import Actor
 from ..runtime.durations import Duration
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ReplayViolation
-from .simulation import Plans, SimRun, Simulation
+from .sim_run import SimRun
+from .sim_runtime import Plans
+from .simulation import Simulation
 from .source import Source
 from .stored_state import StoredState, kept_replies, stored_state
 from .storm import Storm

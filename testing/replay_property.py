@@ -17,7 +17,7 @@ from ..runtime.durations import Duration
 from .crash import Crash
 from .errors import ReplayViolation
 from .replay_check import TIMES, Ended, MakeDeps, Observe, ReplayPlan, Setup, compare, play
-from .simulation import Plans
+from .sim_runtime import Plans
 from .storm import ClockJump, Storm
 
 if TYPE_CHECKING:

@@ -178,6 +178,13 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Nothing of this loop ever runs again."""
         self.dead = True
 
+    def forget(self) -> None:
+        """Let go of all that a dead loop holds."""
+        self.on_countdown = _nothing
+        self._ready.clear()
+        self._timers.clear()
+        self._upkeep.clear()
+
     def never(self) -> asyncio.Future[Any]:
         """What code of a process that died just now waits for."""
         return SimFuture(loop=self)

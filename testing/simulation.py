@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
 import msgspec
 
@@ -38,8 +38,7 @@ from ..actors.system import OnConflict, Runtime, TakesInput, TakesNothing
 from ..actors.workflow.head import ENDED, RunStatus
 from ..actors.workflow.journal import Record
 from ..runtime.actor import Actor
-from ..runtime.actor_type import ActorType
-from ..runtime.address import GivenKey, show_key
+from ..runtime.address import GivenKey
 from ..runtime.clock import LOOK_SECONDS
 from ..runtime.durations import Duration, to_seconds
 from ..runtime.limits import Limits
@@ -48,6 +47,7 @@ from ..storage.commit_writer import Committed
 from ..storage.errors import CallerError, HoldfastError, StorageFailed
 from ..storage.store import Store
 from .bodies import Bodies, BodyCount
+from .calls import Calls
 from .crash import Crash, CrashPlan, Place, When
 from .errors import NeverAtRest, NotFinished, ProcessDied
 from .graveyard import lay_to_rest
@@ -55,6 +55,8 @@ from .loop_writer import LoopWriter
 from .observer import Observer, record_text
 from .sim_clock import SimClock
 from .sim_loop import LoopEnd, SimLoop, new_loop
+from .sim_run import Pending, SimRun
+from .sim_runtime import Plans, SimRuntime, take_apart
 from .storm import ClockJump, Storm
 from .story import Story
 
@@ -75,32 +77,6 @@ _SHARED_MEMORY: Final = Path("/dev/shm")
 
 Deps = Iterable[object] | Callable[[], Iterable[object]]
 Setup = Callable[[Runtime], Awaitable[object] | None]
-
-
-class SimRun(Generic[Out]):
-    """A run of a workflow in a story: the same over crashes, where a `Run` belongs to one runtime."""
-
-    __slots__ = ("id", "key", "workflow")
-
-    def __init__(self, workflow: type[object], key: GivenKey) -> None:
-        self.workflow = workflow
-        self.key = key
-        self.id = show_key(cast("Any", key)) if isinstance(key, (str, int, tuple)) else str(key)
-
-    def __repr__(self) -> str:
-        return f"<SimRun {self.workflow.__name__}/{self.id}>"
-
-
-class Pending(msgspec.Struct, frozen=True):
-    """A run that has not ended, and what it waits for."""
-
-    run: str
-    """Its address: "Workflow/id"."""
-    status: RunStatus
-    steps: tuple[str, ...] = ()
-    """Steps and calls that it asked for and has not got; empty when it isn't in memory."""
-    timers: int = 0
-    """Sleeps and timeouts that it waits for."""
 
 
 class Simulation:
@@ -192,9 +168,7 @@ class Simulation:
             for run in runtime.engine.live_runs():
                 tasks += asyncio.all_tasks(run.loop)
             if not lay_to_rest(tasks):
-                # What is kept for good must not keep the rest.
-                runtime.store.__dict__.clear()
-                runtime.__dict__.clear()
+                take_apart(loop, runtime)
         self._dead.clear()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -222,7 +196,7 @@ class Simulation:
             loop.on_countdown = self._callback_reached
             clock = self._clock = SimClock(loop, self._wall_zero_us)
             deps = self._deps() if callable(self._deps) else self._deps
-            runtime = self._runtime = _SimRuntime(
+            runtime = self._runtime = SimRuntime(
                 self._plans,
                 self._path,
                 clock=clock,
@@ -725,53 +699,6 @@ class Simulation:
     def _state_text(self) -> str:
         pending = "\n".join(map(str, self.pending()))
         return f"pending:\n{pending or 'nothing'}\n{self.story}"
-
-
-class Calls:
-    """Methods of an actor as plain functions; see `Simulation.call`."""
-
-    def __init__(self, sim: Simulation, actor_type: type[Actor], key: GivenKey) -> None:
-        self._sim = sim
-        self._actor_type = actor_type
-        self._key = key
-
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        method: Callable[..., Awaitable[object]] = getattr(self._sim.get(self._actor_type, self._key), name)
-
-        def call(*args: object, **kwargs: object) -> object:
-            return self._sim.run(method, *args, **kwargs)
-
-        return call
-
-
-class Plans:
-    """What was read of actor classes: a class is read once for all lives, since that takes a while."""
-
-    def __init__(self) -> None:
-        self.kinds: dict[tuple[type[Actor], int], ActorType] = {}
-
-
-class _SimRuntime(Runtime):
-    """The real runtime, with plans that are shared and without jitter."""
-
-    def __init__(self, plans: Plans, path: str | os.PathLike[str], **options: Any) -> None:
-        super().__init__(path, **options)
-        self.random = _NoChance()
-        self._plans = plans
-
-    def _make_type(self, actor_class: type[Actor], number: int) -> ActorType:
-        kinds = self._plans.kinds
-        kind = kinds.get((actor_class, number))
-        if kind is None:
-            kind = kinds[actor_class, number] = super()._make_type(actor_class, number)
-        return kind
-
-
-class _NoChance(random.Random):
-    """Waits without jitter, so that a crash more or less doesn't move the times of what follows."""
-
-    def random(self) -> float:
-        return 0.0
 
 
 _STATUSES: Final[tuple[RunStatus, ...]] = ("queued", "running", "waiting", "retrying", "paused", "stuck")
