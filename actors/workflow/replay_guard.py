@@ -72,7 +72,7 @@ def replay_guard(*, allow: Collection[str] = ()) -> Generator[list[str]]:
     finally:
         _guards.remove(guard)
         if not _guards:
-            ReplayLoop.run_until_rest = _run_until_rest  # type: ignore[method-assign]
+            ReplayLoop.run_until_rest = _run_until_rest  # type: ignore[assignment, method-assign]
     if guard.told:
         raise NotReplayable("; ".join(dict.fromkeys(guard.told)))
 
