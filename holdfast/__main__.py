@@ -136,7 +136,7 @@ def _runs(options: argparse.Namespace) -> int:
 
     with FolderView(options.folder) as view:
         for run in view.runs(options.status):
-            error = "" if run.error is None else f"  {run.error}"
+            error = "" if run.error is None else f"  {_shorten(str(run.error))}"
             print(f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.status:<10}  {run.workflow}/{run.id}{error}")
     return 0
 
@@ -215,6 +215,11 @@ def _dead_redrive(options: argparse.Namespace) -> int:
         importlib.import_module(module)
     print(asyncio.run(redrive(options.folder, options.id)))
     return 0
+
+
+def _shorten(text: str) -> str:
+    """A text that leaves a listing readable."""
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _show(record: Record) -> str:
