@@ -43,7 +43,7 @@ _log = logging.getLogger("asyncio")
 MAX_CALLBACKS: Final = 5_000_000
 # Upkeep (see Clock.call_later) that runs before the time of what somebody waits for: enough for an idle actor
 # to leave memory, and a month passes in no time.
-MAX_UPKEEP: Final = 16
+_UPKEEP_CALLS: Final = 16
 _US: Final = 1_000_000
 # 2^64 / the golden ratio: hashes that follow each other differ in their low bits.
 _HASH_STRIDE: Final = 0x9E3779B97F4A7C15
@@ -129,7 +129,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._order = itertools.count()
         self._timers: list[tuple[int, int, SimTimer]] = []
         self._upkeep: list[tuple[int, int, SimTimer]] = []
-        self._upkeep_left = MAX_UPKEEP
+        self._upkeep_left = _UPKEEP_CALLS
         self._hash = 0
         self._running = False
         self._in_thread = False
@@ -276,7 +276,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             self.now_us = max(self.now_us, goal_us)
             self._ready.append(timer)
             return True
-        self._upkeep_left = MAX_UPKEEP
+        self._upkeep_left = _UPKEEP_CALLS
         self.now_us = max(self.now_us, goal_us)
         if due_us is None or due_us > goal_us:
             return False
