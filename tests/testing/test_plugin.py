@@ -77,9 +77,11 @@ def test_inside(sim):
         return await sim.get(Counter, "a").increment()
     assert sim.run(work) == 1
 """
+    options = ["--strict-markers", "-W", "error"]
     if OTHERS:
+        options += ["-o", "asyncio_default_fixture_loop_scope=function"]
         code += "\n@pytest.mark.asyncio\nasync def test_other():\n    await asyncio.sleep(0)\n"
-    status, printed = run_pytest(tmp_path, code, "--strict-markers", "-W", "error")
+    status, printed = run_pytest(tmp_path, code, *options)
     assert status == 0, printed
     assert f"{4 + len(OTHERS)} passed" in printed
 
