@@ -48,7 +48,7 @@ def replay_property(
     setup: Setup | None = None,
     ignore: Collection[str] = TIMES,
     leave_out: Collection[type[Actor]] = (),
-    after: Duration = 0,
+    after: Duration | None = None,
     limit: Duration = "400d",
     examples: int = 100,
 ) -> None:
