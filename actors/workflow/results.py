@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ...storage.errors import HoldfastError, fresh
 from ..errors import ErrorRecord, RunFailed
 from .journal import Failed, Finished, Terminated
 
@@ -24,9 +25,13 @@ class Results:
 
     def __init__(self) -> None:
         self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
+        # Why nothing more will be told, once that is so.
+        self._stopped: HoldfastError | None = None
 
     def waiter(self, ref: Ref) -> asyncio.Future[bytes]:
-        """A future of the stored result of a run that goes on."""
+        """A future of the stored result of a run that goes on; raises once nothing more will be told."""
+        if self._stopped is not None:
+            raise fresh(self._stopped)
         future: asyncio.Future[bytes] = ref.system.loop.create_future()
         waiters = self._waiters.setdefault(ref.directory_key, [])
         if len(waiters) > _MANY_WAITERS:
@@ -49,8 +54,9 @@ class Results:
             if not future.done():
                 future.set_exception(error)
 
-    def stop(self, error: Exception) -> None:
-        """Tell all that nothing more will be told."""
+    def stop(self, error: HoldfastError) -> None:
+        """Tell all that nothing more will be told, also those who ask later."""
+        self._stopped = error
         for waiters in self._waiters.values():
             for future in waiters:
                 if not future.done():

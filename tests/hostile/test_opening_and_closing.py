@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import Actor, Batch, Queue, Runtime, shared
+from holdfast import Actor, Batch, Queue, Runtime, Workflow, shared
 from holdfast.runtime.errors import NotRunning
 
 
@@ -122,3 +122,32 @@ async def test_closing_under_load(tmp_path: Path) -> None:
     assert {type(outcome) for outcome in outcomes} == {NotRunning}
     async with Runtime(tmp_path) as again:
         assert sum([await again.get(Tally, key).value() for key in range(20)]) == told
+
+
+class Gate(Actor):
+    """A turn that ends when it is told."""
+
+    async def wait(self) -> None:
+        await self.runtime.deps.get(asyncio.Event).wait()
+
+
+class Sleeper(Workflow):
+    async def run(self) -> None:
+        await self.sleep("1d")
+
+
+async def test_a_result_that_is_asked_for_while_the_runtime_closes(tmp_path: Path) -> None:
+    """It will not be told any more, so whoever asks is told that, and doesn't wait for ever."""
+    gate = asyncio.Event()
+    rt = Runtime(tmp_path, deps=[gate])
+    await rt.open()
+    run = await rt.start(Sleeper, id="a")
+    turn = asyncio.create_task(rt.get(Gate, "g").wait())
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(rt.close())
+    await asyncio.sleep(0)
+    with pytest.raises(NotRunning, match="closed before the run ended"):
+        await asyncio.wait_for(run.result(), 20)
+    gate.set()
+    await turn
+    await closing
