@@ -12,6 +12,7 @@ from typing import Any, cast
 from ..actors.system import Runtime
 from ..runtime.actor import Actor
 from ..runtime.actor_type import ActorType
+from ..runtime.spare_memory import SpareMemory
 from .bodies import BodyWrapper
 from .sim_loop import SimLoop
 
@@ -29,6 +30,8 @@ class SimRuntime(Runtime):
     def __init__(self, plans: Plans, path: str | os.PathLike[str], **options: Any) -> None:
         super().__init__(path, **options)
         self.random = NoChance()
+        # What it does depends on the memory of the process that the test runs in.
+        self._spare_memory = _NoSpareMemory()
         self._plans = plans
 
     def _make_type(self, actor_class: type[Actor], number: int) -> ActorType:
@@ -37,6 +40,16 @@ class SimRuntime(Runtime):
         if kind is None:
             kind = kinds[actor_class, number] = super()._make_type(actor_class, number)
         return kind
+
+
+class _NoSpareMemory(SpareMemory):
+    """Leaves memory alone."""
+
+    def __init__(self) -> None:
+        pass
+
+    def look(self) -> None:
+        """See `SpareMemory`."""
 
 
 class NoChance(random.Random):

@@ -85,3 +85,18 @@ def test_a_story_is_text_and_data() -> None:
         assert "commit 3: FiveSteps/1 double done at attempt 1: 12\n" in text
         assert "crash: after commit 3\nlife 2\n" in text
         assert [event.life for event in sim.story.events if event.what == "opened"] == [1, 2]
+
+
+def test_memory_of_the_process_decides_nothing() -> None:
+    """A large value that was freed makes a real runtime trim its memory; a story stays the same by that."""
+
+    def callbacks(size: int) -> int:
+        with simulate() as sim:
+            sim.advance("1m")
+            filled = [bytes(1000) for _ in range(size)]
+            sim.advance("1m")
+            del filled
+            sim.advance("5m")
+            return sim.callbacks
+
+    assert callbacks(0) == callbacks(20_000)
