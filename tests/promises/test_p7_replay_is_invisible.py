@@ -492,7 +492,7 @@ def test_a_crash_changes_nothing_that_run_sees(program: list[Op], points: list[t
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_count_deliveries")
-@settings(SETTINGS, max_examples=2000)
+@settings(SETTINGS, max_examples=800)
 @given(PROGRAMS, st.lists(POINTS, min_size=2, max_size=4))
 def test_crashes_change_nothing_that_run_sees(program: list[Op], points: list[tuple[int, bool]]) -> None:
     """The same, with more programs and more crashes."""

@@ -23,8 +23,7 @@ class SimulatedWorld(World):
         self.begun.append(key)
         clock = RUNTIME[-1].clock
         end = self.ends_ms.setdefault(key, clock.now_ms() + took_ms)
-        while (left := end - clock.now_ms()) > 0:
-            await asyncio.sleep(left / 1000)
+        await asyncio.sleep(max(0, end - clock.now_ms()) / 1000)
 
 
 def make_world() -> list[World]:
