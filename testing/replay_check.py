@@ -15,6 +15,7 @@ from ..actors.durable_queue import Queue
 from ..actors.errors import RunFailed
 from ..actors.system import Runtime
 from ..runtime.actor import Actor
+from ..runtime.address import GivenKey
 from ..runtime.durations import Duration
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ReplayViolation
@@ -29,6 +30,8 @@ MakeDeps: TypeAlias = Callable[[], Iterable[object]]
 Observe: TypeAlias = Callable[..., object]
 Setup: TypeAlias = Callable[[Runtime], Awaitable[object] | None]
 _CALM: Final = Storm()
+# Runs that one story may start by a queue.
+MAX_RUNS: Final = 10_000
 # A body that a crash cut off takes its time again, so later times differ.
 TIMES: Final = ("updated_ms",)
 
@@ -44,13 +47,14 @@ class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
     leave_out: tuple[type[Actor], ...] = ()
     after: Duration | None = None
     limit: Duration = "400d"
+    queue: GivenKey | None = None
 
 
 class Ending(msgspec.Struct, frozen=True):
     """What a story came to."""
 
-    runs: tuple[str, ...]
-    """What each run came to, in the order of the inputs."""
+    runs: dict[str, tuple[str, object]]
+    """What each run came to, by its id."""
     state: StoredState
     steps: frozenset[str]
     """Bodies that returned at least once."""
@@ -80,6 +84,7 @@ def check_replay(
     leave_out: Collection[type[Actor]] = (),
     after: Duration | None = None,
     limit: Duration = "400d",
+    queue: GivenKey | None = None,
 ) -> None:
     """Run a workflow for each input, calm and in a storm; raises `ReplayViolation` when they end otherwise.
 
@@ -94,6 +99,8 @@ def check_replay(
     after       virtual time that passes behind the last result before states are compared; None until nothing
                 is left to happen (where an alarm repeats that is never)
     limit       a story that goes on for longer in virtual time is a violation
+    queue       the inputs are sent to this queue in place of starts; `setup` has to bind it to the workflow,
+                with an id that follows from the message's body
     """
     plan = ReplayPlan(
         workflow=workflow,
@@ -104,6 +111,7 @@ def check_replay(
         leave_out=tuple(leave_out),
         after=after,
         limit=limit,
+        queue=queue,
     )
     plans = Plans()
     compare(plan, inputs, storm, play(plan, inputs, _CALM, plans), plans)
@@ -127,13 +135,9 @@ def play(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, plans: Plans)
     with Simulation(seed=storm.seed, deps=world, setup=plan.setup, plans=plans) as sim:
         try:
             sim.face(storm)
-            order = storm.order or tuple(range(len(inputs)))
-            started = {place: _start(sim, plan.workflow, inputs[place], place, storm) for place in order}
-            runs = tuple(_came_to(sim, started[place]) for place in range(len(inputs)))
-            if plan.after is None:
-                sim.run_until_idle(limit=plan.limit)
-            else:
-                sim.advance(plan.after)
+            started = _begin(sim, plan, inputs, storm)
+            runs = {run.id: _came_to(sim, run) for run in started}
+            _let_pass(sim, plan)
         except (NotFinished, NeverAtRest) as error:
             raise ReplayViolation(str(error)) from error
         if sim.reran:
@@ -148,21 +152,39 @@ def play(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, plans: Plans)
         return Ended(ending, str(sim.story), tuple(sim.places), sim.callbacks, sim.commits)
 
 
-def _start(sim: Simulation, workflow: type[object], given: object, place: int, storm: Storm) -> SimRun[Any]:
-    id_ = f"run-{place + 1}"
+def _begin(sim: Simulation, plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> list[SimRun[Any]]:
+    """Start the runs, or send the messages that start them."""
+    order = storm.order or tuple(range(len(inputs)))
+    copies = 1 + storm.duplicates
+    if plan.queue is not None:
+        for place in order:
+            sim.send(plan.queue, inputs[place], copies=copies)
+        _let_pass(sim, plan)
+        keys = sim.runtime.keys(cast("type[Actor]", plan.workflow), limit=MAX_RUNS)
+        return [SimRun[Any](plan.workflow, key) for key in keys]
     start = cast("Callable[..., SimRun[Any]]", sim.start)
-    inputs = () if given == () else (given,)
-    return start(workflow, *inputs, id=id_, copies=1 + storm.duplicates)
+    started: dict[int, SimRun[Any]] = {}
+    for place in order:
+        given = () if inputs[place] == () else (inputs[place],)
+        started[place] = start(plan.workflow, *given, id=f"run-{place + 1}", copies=copies)
+    return [started[place] for place in range(len(inputs))]
 
 
-def _came_to(sim: Simulation, run: SimRun[Any]) -> str:
-    """What became of a run, as text that shows every difference."""
+def _let_pass(sim: Simulation, plan: ReplayPlan) -> None:
+    if plan.after is None:
+        sim.run_until_idle(limit=plan.limit)
+    else:
+        sim.advance(plan.after)
+
+
+def _came_to(sim: Simulation, run: SimRun[Any]) -> tuple[str, object]:
+    """What became of a run: its status, with the result or the cause."""
     try:
-        return f"complete: {sim.result(run)!r}"
+        return "complete", sim.result(run)
     except RunFailed as failure:
         cause = failure.cause
         # The trace tells lines of the library too; they differ on replay.
-        return f"{failure.status}: {cause.type}: {cause.message}" if cause is not None else failure.status
+        return failure.status, None if cause is None else f"{cause.type}: {cause.message}"
 
 
 def _types(sim: Simulation) -> list[tuple[str, type[Actor]]]:
@@ -171,9 +193,10 @@ def _types(sim: Simulation) -> list[tuple[str, type[Actor]]]:
 
 
 def _difference(calm: Ending, stormy: Ending) -> str | None:
-    for place, (left, right) in enumerate(zip(calm.runs, stormy.runs, strict=True), 1):
+    for id_ in sorted(calm.runs.keys() | stormy.runs.keys()):
+        left, right = calm.runs.get(id_), stormy.runs.get(id_)
         if left != right:
-            return f"run {place} ended otherwise\n  calm:   {left}\n  stormy: {right}"
+            return f"{id_} ended otherwise\n  calm:   {_told(left)}\n  stormy: {_told(right)}"
     for address in sorted(calm.state.keys() | stormy.state.keys()):
         left_state, right_state = calm.state.get(address), stormy.state.get(address)
         if left_state != right_state:
@@ -184,6 +207,13 @@ def _difference(calm: Ending, stormy: Ending) -> str | None:
     if calm.seen != stormy.seen:
         return f"outside saw something else\n  calm:   {calm.seen!r}\n  stormy: {stormy.seen!r}"
     return None
+
+
+def _told(came_to: tuple[str, object] | None) -> str:
+    if came_to is None:
+        return "was never started"
+    status, value = came_to
+    return f"{status}: {value!r}" if status == "complete" else f"{status}: {value}"
 
 
 def _message(what: str, plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
@@ -206,7 +236,7 @@ def script(plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
         lines.append(f"ignore={sorted(plan.ignore)!r},")
     if plan.leave_out:
         lines.append(f"leave_out=[{', '.join(source.named(one) for one in plan.leave_out)}],")
-    for name, default in (("after", None), ("limit", "400d")):
+    for name, default in (("after", None), ("limit", "400d"), ("queue", None)):
         if getattr(plan, name) != default:
             lines.append(f"{name}={getattr(plan, name)!r},")
     body = "\n".join(f"        {line}" for line in lines)

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from ..runtime.actor import Actor
+from ..runtime.address import GivenKey
 from ..runtime.durations import Duration
 from .crash import Crash
 from .errors import ReplayViolation
@@ -39,6 +40,7 @@ def replay_property(
     duplicates: int = 1,
     failures: int = 0,
     failing_commits: int = 0,
+    unknown_commits: int = 0,
     clock_jumps: int = 0,
     slow_commits: bool = False,
     schedules: bool = True,
@@ -50,6 +52,7 @@ def replay_property(
     leave_out: Collection[type[Actor]] = (),
     after: Duration | None = None,
     limit: Duration = "400d",
+    queue: GivenKey | None = None,
     examples: int = 100,
 ) -> None:
     """Run a workflow in storms that hypothesis makes up; raises `ReplayViolation` with the smallest story.
@@ -61,6 +64,7 @@ def replay_property(
     duplicates       each start is sent so often once more, at most
     failures         so many bodies fail, or succeed and their answer is lost, where a retry is left
     failing_commits  so many commits are refused by the disk, at most
+    unknown_commits  so many commits have an outcome that nobody knows, so the process ends itself
     clock_jumps      the wall clock is set so often, at most
     slow_commits     commits may take time
     schedules        tasks that are ready may go on in another order
@@ -82,6 +86,7 @@ def replay_property(
         leave_out=tuple(leave_out),
         after=after,
         limit=limit,
+        queue=queue,
     )
     plans = Plans()
     one_input: SearchStrategy[Any] = st.just(()) if inputs is None else inputs
@@ -116,6 +121,7 @@ def replay_property(
             failing_bodies=up_to(failures, bodies),
             lost_answers=up_to(failures, bodies),
             failing_commits=up_to(failing_commits, commits),
+            unknown_commits=up_to(unknown_commits, commits),
             slow_commits_ms=data.draw(st.sampled_from([0, 1, 20, 1_000])) if slow_commits else 0,
             clock_jumps=up_to(clock_jumps, st.builds(ClockJump, commits, st.sampled_from(_JUMPS))),
         )

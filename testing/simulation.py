@@ -372,6 +372,8 @@ class Simulation:
         self._bodies.fail_some(storm.failing_bodies, storm.lost_answers)
         for n in storm.failing_commits:
             self.fail_commit(n)
+        for n in storm.unknown_commits:
+            self.fail_commit(n, unknown=True)
         self._commit_seconds = storm.slow_commits_ms / 1000
         self._jumps = storm.clock_jumps
 

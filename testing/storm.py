@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 from .crash import Crash
+
+# What there may be several of.
+_LISTS: Final = (
+    "crashes", "failing_bodies", "lost_answers", "failing_commits", "unknown_commits", "clock_jumps",
+)  # fmt: skip
 
 
 class ClockJump(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -35,6 +41,8 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """The same, after their effect."""
     failing_commits: tuple[int, ...] = ()
     """The how-manyth commits, from 1, that the disk refuses."""
+    unknown_commits: tuple[int, ...] = ()
+    """The how-manyth commits, from 1, of which nobody can know whether they are on disk: the process ends."""
     slow_commits_ms: int = 0
     """How long each commit takes, in milliseconds of virtual time."""
     clock_jumps: tuple[ClockJump, ...] = ()
@@ -43,7 +51,7 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def size(self) -> tuple[int, int]:
         """How much goes wrong, to compare storms: the number of things, and how hard they are to read."""
         things = self.duplicates + bool(self.seed) + bool(self.order) + bool(self.slow_commits_ms)
-        lists = (self.crashes, self.failing_bodies, self.lost_answers, self.failing_commits, self.clock_jumps)
+        lists: list[tuple[object, ...]] = [getattr(self, name) for name in _LISTS]
         between = sum(crash.at == "callback" for crash in self.crashes)
         return things + sum(map(len, lists)), between
 
@@ -54,7 +62,7 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             yield Storm(crashes=(place,))
         for name in ("seed", "duplicates", "order", "slow_commits_ms"):
             yield msgspec.structs.replace(self, **{name: getattr(Storm(), name)})
-        for name in ("crashes", "failing_bodies", "lost_answers", "failing_commits", "clock_jumps"):
+        for name in _LISTS:
             things: tuple[object, ...] = getattr(self, name)
             for at in range(len(things)):
                 yield msgspec.structs.replace(self, **{name: things[:at] + things[at + 1 :]})

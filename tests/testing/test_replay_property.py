@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from holdfast import Counter
+from holdfast import Counter, Runtime
 from holdfast.testing import Crash, ReplayViolation, check_replay, replay_property
 from holdfast.testing.storm import Storm
 from tests.testing.support import FiveSteps, Tally
@@ -55,6 +55,30 @@ def test_several_runs_at_once_pass() -> None:
     )
 
 
+def bind_orders(rt: Runtime) -> None:
+    """The queue of the next test."""
+    rt.bind("orders", Sound, id=lambda message, order: order.id, max_wait="1s")
+
+
+def test_messages_of_a_queue_pass() -> None:
+    """Each comes twice, and in any order; one run for each id, whatever crashes and fails."""
+    replay_property(
+        Sound,
+        inputs=ORDERS,
+        runs=4,
+        queue="orders",
+        setup=bind_orders,
+        duplicates=1,
+        failing_commits=1,
+        unknown_commits=1,
+        deps=make_bank,
+        observe=lambda bank: len(bank.by_key),
+        # Of two orders with one id the first one counts.
+        leave_out=[Counter],
+        examples=60,
+    )
+
+
 def found(workflow: type[object], deps: Callable[[], list[object]] = make_bank) -> str:
     """The message about the smallest story that shows a mistake."""
     with pytest.raises(ReplayViolation) as caught:
@@ -80,7 +104,7 @@ def test_a_charge_without_a_key_is_found() -> None:
 def test_a_look_at_the_clock_is_found() -> None:
     """It needs no crash at all: the second story is another one."""
     message = found(LooksAtTheClock)
-    assert message.startswith("run 1 ended otherwise")
+    assert message.startswith("run-1 ended otherwise")
     assert storm_of(message) == "Storm()"
 
 
@@ -94,7 +118,7 @@ def test_an_effect_outside_of_a_step_is_found() -> None:
 def test_memory_that_a_crash_takes_is_found() -> None:
     """An actor that counts in plain memory counts anew after a crash."""
     message = found(KeepsStateInMemory)
-    assert message.startswith("run 1 ended otherwise\n  calm:   complete: 2\n  stormy: complete: 1")
+    assert message.startswith("run-1 ended otherwise\n  calm:   complete: 2\n  stormy: complete: 1")
     assert message.count("Crash(") == 1
 
 
