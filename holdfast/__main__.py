@@ -225,8 +225,9 @@ def _shorten(text: str) -> str:
 def _show(record: Record) -> str:
     """A record of a history on one line, without results and traces."""
     parts = [type(record).__name__]
-    parts += [str(getattr(record, name)) for name in ("name", "error") if hasattr(record, name)]
-    parts += [f"{name}={getattr(record, name)}" for name in ("attempt", "attempts") if hasattr(record, name)]
+    texts, numbers = ("name", "tag", "error"), ("attempt", "attempts", "number")
+    parts += [str(getattr(record, name)) for name in texts if hasattr(record, name)]
+    parts += [f"{name}={getattr(record, name)}" for name in numbers if hasattr(record, name)]
     return "  ".join(parts)
 
 

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from holdfast import Runtime, Workflow
+from holdfast.actors.workflow.divergence import code_changed
 from holdfast.actors.workflow.fingerprint import fingerprint
+from holdfast.actors.workflow.head import RunHead
 
 ROOT = Path(__file__).parents[3]
 SOURCE = '''
@@ -120,3 +123,11 @@ async def test_it_is_shown_with_the_run(rt: Runtime) -> None:
     await run.result()
     assert (await run.info()).fingerprint == fingerprint(Short, Workflow)
     assert [info.fingerprint for info in rt.runs(Short)] == [fingerprint(Short, Workflow)]
+
+
+def test_heads_without_one_are_read() -> None:
+    """A run that was stored before there were fingerprints has none, and a divergence says so."""
+    stored = msgspec.msgpack.encode(["waiting", 1, 2, None, "c"])
+    head = msgspec.msgpack.decode(stored, type=RunHead)
+    assert head == RunHead("waiting", 1, 2, None, "c", "", 0)
+    assert code_changed(head.fingerprint, "0123456789ab") == "whether the code has changed since is not known"
