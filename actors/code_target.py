@@ -1,13 +1,15 @@
-"""What the command line means by code: `module`, `module:Workflow` or `package:module`.
+"""What the command line means by code: `module`, `module:Workflow`, `package:module` or `module:function`.
 
-Importing is all that is done with it: the classes register themselves.
+Importing a module is enough for its workflows: the classes register themselves.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterable
 from types import ModuleType
+from typing import cast
 
 from ..runtime.error_text import error_text
 from ..storage.errors import CallerError
@@ -31,6 +33,21 @@ def import_target(text: str) -> list[type[Workflow]]:
     if isinstance(found, type) and issubclass(found, Workflow) and found is not Workflow:
         return [found]
     raise CallerError(f"{text}: module {module_name} has no workflow named {name!r}; got {found!r}")
+
+
+def call_target(text: str) -> list[object]:
+    """Call the function `module:function` without arguments; the objects that it returns.
+
+    Raises `CallerError` when there is no such function, and when it fails.
+    """
+    module_name, _, name = text.partition(":")
+    function: object = getattr(_import(module_name, text), name, None)
+    if not callable(function):
+        raise CallerError(f"{text}: expected module:function; got {function!r}")
+    try:
+        return list(cast("Iterable[object]", function()))
+    except Exception as error:  # of the user's own code: the command can't go on, and says so
+        raise CallerError(f"{text}: calling it raised {error_text(error)}") from error
 
 
 def _import(name: str, text: str) -> ModuleType:

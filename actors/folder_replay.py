@@ -13,12 +13,14 @@ import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from types import new_class
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from ..runtime.actor_type import ActorType
 from ..runtime.address import show_key
+from ..runtime.deps import Deps
 from ..runtime.errors import UnknownActorType
 from ..runtime.limits import Limits
 from ..runtime.ref import Ref
@@ -42,6 +44,7 @@ from .workflow.workflow_type import WorkflowType
 # unknown   the run can't be replayed: its class isn't imported, or the journal or the input can't be read
 Verdict: TypeAlias = Literal["fits", "diverges", "unknown"]
 _PAGE: Final = 500
+T = TypeVar("T")
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -72,7 +75,8 @@ async def replay_folder(
     workflows    classes to use for their names, where several claim one name
     only_these   leave out the runs of all other classes
     ended        replay runs that have ended too: they must end again, with the same result
-    deps         what run() itself looks up in `runtime.deps`
+    deps         objects for `runtime.deps`.  In place of others run() gets blank ones of the type, never set
+                 up: enough to name a method as a step's body, which is not called
     scratch      where the copy is made for the time being; the system's temporary folder by default.  It
                  takes about as much room as the folder
 
@@ -103,6 +107,7 @@ class _StandingRuntime(Runtime):
             switch_interval_seconds=None,
             gc_threshold=None,
         )
+        self.deps = _BlankDeps(tuple(deps))
         self.engine.places.stop()
 
     def _start_parts(self) -> None:
@@ -110,6 +115,23 @@ class _StandingRuntime(Runtime):
 
     def _type_added(self, kind: ActorType) -> None:
         """Its runs are not taken up."""
+
+
+class _BlankDeps(Deps):
+    """The objects that were given, and blank ones in place of all others."""
+
+    def get(self, wanted: type[T]) -> T:
+        """An object of this type; raises `CallerError` when it can't be made without being set up."""
+        found = self.find(wanted)
+        if found is None:
+            try:
+                blank = cast("type[Any]", new_class(wanted.__name__, (wanted,)))
+                blank.__abstractmethods__ = frozenset()
+                found = cast("T", object.__new__(blank))
+            except TypeError:  # of a type in C, or one that allows no subclass
+                return super().get(wanted)
+            self.put(found, as_type=wanted)
+        return found
 
 
 class _StandingRun(LiveRun):

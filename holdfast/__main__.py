@@ -68,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         "target", metavar="MODULE[:WORKFLOW]",
         help="module that imports the workflows, or one workflow in it (app.orders, app.orders:Order)",
     )  # fmt: skip
+    replay.add_argument(
+        "--deps", metavar="MODULE:FUNCTION",
+        help="function that returns the objects which run() itself uses of runtime.deps",
+    )  # fmt: skip
     replay.add_argument("--ended", action="store_true", help="replay runs that have ended too")
     replay.add_argument(
         "--scratch",
@@ -142,7 +146,7 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from holdfast.actors.code_target import import_target
+    from holdfast.actors.code_target import call_target, import_target
     from holdfast.actors.folder_replay import replay_folder
     from holdfast.actors.replay_report import exit_code, report_lines
 
@@ -154,6 +158,7 @@ def _replay(options: argparse.Namespace) -> int:
             workflows=workflows,
             only_these=bool(workflows),
             ended=options.ended,
+            deps=[] if options.deps is None else call_target(options.deps),
             scratch=options.scratch,
         )
     )

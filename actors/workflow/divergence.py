@@ -7,7 +7,8 @@ code can be the code that got it then:
   * a timer was due when the recorded one was;
   * what run() gave up, or left behind when it ended, is recorded only where it was in flight: asked for
     before the outcome by which it was given up, as all that was recorded in between;
-  * a step or call that was tried and has no outcome is asked for by the end.
+  * a step or call that was tried and has no outcome is asked for by the end;
+  * run() doesn't raise where the run went on before.
 
 It may ask for more than is recorded, at any time: that hasn't happened yet.  Where the check fails the run is
 stuck, never failed, and nothing of it is lost.
@@ -165,6 +166,9 @@ class ReplayCheck:
 
     def end(self) -> Divergence | None:
         """All outcomes are delivered; returns where the code doesn't fit, else None."""
+        raised = self._raised()
+        if raised is not None:
+            return raised
         missing = next((key for key in self._fold.open_attempts() if not self._knows(key)), None)
         if missing is None:
             return None
@@ -172,6 +176,23 @@ class ReplayCheck:
         return self._divergence(
             0, f"the journal has attempts of {_step(*missing)}, but run() {self._waits()}"
         )
+
+    def _raised(self) -> Divergence | None:
+        """run() raised although the run went on at this point before.
+
+        It did when it rested behind it.  And most likely when something is recorded and other code drove it
+        then; if not, putting that code back fails the run as it would have.
+        """
+        run = self._run
+        main = run.main
+        if main is None or not main.done() or main.cancelled() or self._fold.just_redriven:
+            return None
+        error, head = main.exception(), run.workflow.head
+        changed = head.fingerprint not in ("", run.type.fingerprint) and bool(self._fold.outcomes)
+        if error is None or not (self.position < head.rested or changed):
+            return None
+        self._marks.append((run.asked_count, run.loop.timer_count))
+        return self._divergence(0, f"run() raised {_shown(error)} where the run went on before")
 
     def unreadable(self, error: UnreadableResult) -> Divergence:
         """The recorded result of the outcome that is being delivered doesn't fit."""

@@ -201,6 +201,11 @@ class Fold:
             waived_from = 0
         self._waived.append((waived_from, position))
 
+    @property
+    def just_redriven(self) -> bool:
+        """Whether nothing was recorded since the run was redriven."""
+        return bool(self._waived) and self._waived[-1][1] == self.next_position - 1
+
     def waives(self, position: int) -> bool:
         """Whether nobody need ask for the record at a position any more, after a redrive."""
         return any(first <= position < last for first, last in self._waived)

@@ -66,13 +66,13 @@ def replay_guard(*, allow: Collection[str] = ()) -> Generator[list[str]]:
     """
     guard = _Guard(allow)
     _guards.append(guard)
-    ReplayLoop.run_until_rest = _guarded  # type: ignore[method-assign]
+    ReplayLoop.run_until_rest = _guarded  # type: ignore[assignment, method-assign]
     try:
         yield guard.told
     finally:
         _guards.remove(guard)
         if not _guards:
-            ReplayLoop.run_until_rest = _run_until_rest  # type: ignore[assignment, method-assign]
+            ReplayLoop.run_until_rest = _run_until_rest  # type: ignore[method-assign]
     if guard.told:
         raise NotReplayable("; ".join(dict.fromkeys(guard.told)))
 

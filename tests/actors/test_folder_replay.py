@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import hashlib
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from holdfast import Counter, Retry, Runtime, Workflow
@@ -197,6 +199,72 @@ def test_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         sys.path.remove(str(tmp_path))
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert main(["replay", str(tmp_path / "nothing"), __name__]) == 2
+
+
+class Bank(abc.ABC):
+    """A client that run() takes from deps to name a step's body."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def charge(self, order: str) -> str:
+        return f"{order} at {self.url}"
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+
+class RealBank(Bank):
+    def close(self) -> None: ...
+
+
+class Settings(msgspec.Struct):
+    """What run() reads itself."""
+
+    days: int
+
+
+class Paying(Workflow):
+    """Uses deps in run()."""
+
+    name = "ReplayPaying"
+
+    async def run(self, order: str) -> str:
+        bank = self.runtime.deps.get(Bank)  # type: ignore[type-abstract]
+        paid = await self.step(bank.charge, order)
+        if order == "later":
+            await self.sleep(86_400 * self.runtime.deps.get(Settings).days)
+        return paid
+
+
+def make_deps() -> list[object]:
+    return [Settings(1)]
+
+
+def make_nothing() -> list[object]:
+    raise ValueError("no settings")
+
+
+def test_deps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Blank objects name the bodies of steps; what run() reads itself must be given."""
+
+    async def fill() -> None:
+        async with Runtime(tmp_path / "store", deps=[RealBank("x"), Settings(1)]) as rt:
+            await (await rt.start(Paying, "now", id="now")).result()
+            await rt.start(Paying, "later", id="later")
+            await settle(rt)
+
+    asyncio.run(fill())
+    command = ["replay", str(tmp_path / "store"), f"{__name__}:Paying", "--ended"]
+    assert main(command) == 1
+    text = capsys.readouterr().out
+    assert "1 of 2 runs would diverge" in text
+    assert "run() raised CallerError: rt.deps holds no Settings" in text
+    assert main([*command, "--deps", f"{__name__}:make_deps"]) == 0
+    capsys.readouterr()
+    for function in ("make_nothing", "no_such_function"):
+        assert main([*command, "--deps", f"{__name__}:{function}"]) == 2
+        assert function in capsys.readouterr().err
 
 
 async def test_a_folder_that_is_none(tmp_path: Path) -> None:

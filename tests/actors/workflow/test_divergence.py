@@ -496,6 +496,84 @@ async def test_a_step_that_is_being_retried_is_recorded_too(folder: Folder, cloc
     assert await mended(folder, clock) == ["one", "two", "three"]
 
 
+# -- mistakes in the new code ------------------------------------------------------------------------------
+
+
+async def mistaken(self: Changing) -> None:
+    await self.do("one")
+    await self.do("two")
+    await self.sleep(60)
+    await self.do("three")
+    raise NameError("a slip of the pen")
+
+
+async def test_a_mistake_does_not_fail_a_run_that_slept_behind_it(folder: Folder, clock: ManualClock) -> None:
+    """It went on there before, so it is the change that raises: stuck, and mended code goes on."""
+    await recorded(folder, clock)
+    message = await stuck(folder, clock, mistaken)
+    assert message.startswith("run() raised NameError: a slip of the pen where the run went on before; at ")
+    assert "raise NameError" in named_line(message)
+    assert await mended(folder, clock) == ["one", "two", "three"]
+
+
+async def test_a_mistake_in_changed_code_does_not_fail_a_run_with_records(
+    folder: Folder, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step was in progress when the process died; the fingerprint tells that other code drove the run."""
+
+    async def in_progress(self: Changing) -> str:
+        await self.do("one")
+        return await self.step(never, "two", name="two")
+
+    async def run(self: Changing) -> Any:
+        await self.do("one")
+        raise NameError("a slip of the pen")
+
+    async def done(self: Changing) -> str:
+        return await self.do("one")
+
+    await recorded(folder, clock, in_progress, seconds=0)
+    before = Changing.run
+    monkeypatch.setattr(Changing, "run", run)
+    assert "run() raised NameError" in await stuck(folder, clock, in_progress)
+    monkeypatch.setattr(Changing, "run", before)
+    assert await mended(folder, clock, done) == "one"
+
+
+async def raises_always(self: Changing) -> None:
+    raise ValueError("as it is meant")
+
+
+async def test_what_never_went_on_may_fail(
+    folder: Folder, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queued run, a redriven one, and new code behind what is recorded."""
+
+    async def other_helper(self: Changing, name: str) -> str:
+        return name
+
+    monkeypatch.setattr(Changing, "max_running", 1)
+    CODE[:] = [lambda self: self.step(never, "one", name="one")]
+    rt = await folder.open()
+    await rt.start(Changing, id="first")
+    queued: Run[Any] = await rt.start(Changing, id="queued")
+    await settle(rt)
+    assert await queued.status() == "queued"
+    await folder.crash()
+    monkeypatch.setattr(Changing, "helper", other_helper)  # another fingerprint
+    CODE[:] = [raises_always]
+    rt = await folder.open()
+    for id_ in ("first", "queued"):
+        with pytest.raises(RunFailed, match="as it is meant") as raised:
+            await soon(rt.run(Changing, id_).result())
+        assert raised.value.status == "failed"
+    run: Run[Any] = rt.run(Changing, "queued")
+    await run.redrive()
+    with pytest.raises(RunFailed) as raised:
+        await soon(run.result())
+    assert raised.value.status == "failed"
+
+
 async def fails_second(self: Changing) -> str:
     await self.do("one")
     try:
@@ -582,5 +660,5 @@ def test_the_cases_are_all_used() -> None:
     }
     used = {case.code.__name__ for case in CASES}
     used |= {"original", "longer", "beside", "all_at_once", "other_sleep_ahead", "race", "race_turned"}
-    used |= {"timeout_after_sleep", "timeout_alone", "fails_second"}
+    used |= {"timeout_after_sleep", "timeout_alone", "fails_second", "mistaken", "raises_always"}
     assert changed == used
