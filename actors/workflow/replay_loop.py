@@ -61,10 +61,11 @@ class ReplayTimer(ReplayHandle, eq=False):
     loop: ReplayLoop
     nth: int
     due_ms: int
+    due: float
 
     def when(self) -> float:
-        """When it is due, in the loop's time."""
-        return self.due_ms / 1000
+        """When it is due, in the loop's time, as exactly as it was asked for."""
+        return self.due
 
     def cancel(self) -> None:
         """Don't call it."""
@@ -125,6 +126,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         # `timer_count`.
         self.timers: dict[int, ReplayTimer] = {}
         self.timer_count = 0
+        self._fired_at = 0.0
         # Called with the number of a timer that is cancelled before it fired; for replay.
         self.timer_given_up: Callable[[int], None] | None = None
         # Tasks that were made before they were asked for, by their coroutines: see completion_order.py.
@@ -193,6 +195,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         timer = self.timers.pop(nth, None)
         if timer is None:
             return False
+        # Due times are whole milliseconds.  Who looks at the clock when called must not find a bit missing
+        # and ask for the same moment again: a timeout of anyio would do so for ever.
+        self._fired_at = max(self._fired_at, timer.due)
         self._ready.append(timer)
         return True
 
@@ -214,8 +219,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     # -- what asyncio asks of a loop -----------------------------------------------------------------------
 
     def time(self) -> float:
-        """Seconds since 1970 as of the last delivery."""
-        return self.now_ms / 1000
+        """Seconds since 1970 as of the last delivery, and never before a timer that has fired was due."""
+        now = self.now_ms / 1000
+        return now if now > self._fired_at else self._fired_at
 
     def call_soon(  # type: ignore[override]  # a lighter handle than asyncio's
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -227,20 +233,27 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        return self._set_timer(self.now_ms + max(0, _whole_ms(delay)), callback, args, context)
+        due_ms = self.now_ms + max(0, _whole_ms(delay))
+        return self._set_timer(due_ms, due_ms / 1000, callback, args, context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        return self._set_timer(max(self.now_ms, _whole_ms(when)), callback, args, context)
+        when = min(when, _FOREVER_SECONDS)
+        return self._set_timer(max(self.now_ms, _whole_ms(when)), when, callback, args, context)
 
     def _set_timer(
-        self, due_ms: int, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+        self,
+        due_ms: int,
+        due: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
     ) -> ReplayTimer:
         self.timer_count += 1
-        timer = ReplayTimer(
-            callback, args, copy_context() if context is None else context, self, self.timer_count, due_ms
-        )
+        if context is None:
+            context = copy_context()
+        timer = ReplayTimer(callback, args, context, self, self.timer_count, due_ms, due)
         self.timers[timer.nth] = timer
         return timer
 

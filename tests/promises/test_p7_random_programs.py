@@ -393,6 +393,8 @@ WRITTEN: dict[str, Node] = {
     ],
     "a group and a sleep": ["gather", ["group", 1, 5], ["sleep", 3], ["call", 2]],
     "moved on from a call": ["seq", ["move_on", 2, ["call", 4]], ["call", 1], ["step", 3, 0, True]],
+    # The second deadline is not a whole millisecond by a rounding error.
+    "moved on twice behind a sleep": ["seq", ["sleep", 7], ["loop", ["move_on", 4, ["step", 5, 0, False]]]],
     "a race of races": [
         "first",
         ["first", ["step", 5, 0, True], ["sleep", 4]],
