@@ -109,6 +109,10 @@ class CrashPlan:
         self._waiting = left
         return dies
 
+    def begin(self) -> None:
+        """The story begins here: places are told from now on."""
+        self._passed.clear()
+
     def places(self) -> list[Crash]:
         """The places passed so far, as crashes."""
         counts: Counter[tuple[Place, When, str | None]] = Counter()

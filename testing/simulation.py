@@ -149,6 +149,7 @@ class Simulation:
         try:
             self._open()
             self.settle()
+            self._plan.begin()
         except BaseException:
             self.close()
             raise
@@ -289,7 +290,7 @@ class Simulation:
 
     @property
     def places(self) -> list[Crash]:
-        """Where the process could have died so far: before and after each commit and each body.
+        """Where the process could have died since the story began: before and after each commit and body.
 
         Set one of them in another story of the same kind to see what becomes of it.
         """
