@@ -2,8 +2,9 @@
 
 A program is data; `Interpreter` runs it.  What happens outside is a `World` that crashes leave alone: each
 body waits for a job that ends at a fixed time after it was first begun, as jobs elsewhere do.  No two ways
-through a program take the same time (each leaf's time is a power of four milliseconds), so which of two
-things comes first is decided by the program and not by the machine.
+through a program take the same time (each leaf's time is a power of five milliseconds, and what is tried or
+done again takes two, four or eight times as long), so which of two things comes first is decided by the
+program and not by the machine.
 """
 
 from __future__ import annotations
@@ -95,14 +96,14 @@ class Interpreter(Workflow):
     # -- leaves
 
     async def do_step(self, leaf: int, fails: int, calls: bool) -> Any:
-        return await self.step(body, f"s{leaf}", 4**leaf, fails, calls, name=f"s{leaf}")
+        return await self.step(body, f"s{leaf}", 5**leaf, fails, calls, name=f"s{leaf}")
 
     async def do_sleep(self, leaf: int) -> str:
-        await self.sleep(4**leaf / 1000)
+        await self.sleep(5**leaf / 1000)
         return f"slept {leaf}"
 
     async def do_call(self, leaf: int) -> int:
-        await self.sleep(4**leaf / 1000)  # so that nothing else comes at the same time
+        await self.sleep(5**leaf / 1000)  # so that nothing else comes at the same time
         return await self.runtime.get(Counter, f"c{leaf}").increment()
 
     async def do_version(self, leaf: int) -> int:
@@ -134,7 +135,7 @@ class Interpreter(Workflow):
 
     async def do_group(self, *leaves: int) -> list[Any]:
         async with self.group() as group:
-            steps = [group.step(body, f"s{leaf}", 4**leaf, 0, False, name=f"s{leaf}") for leaf in leaves]
+            steps = [group.step(body, f"s{leaf}", 5**leaf, 0, False, name=f"s{leaf}") for leaf in leaves]
         return [step.result() for step in steps]
 
     async def do_first(self, *nodes: Node) -> list[Any]:
@@ -158,13 +159,13 @@ class Interpreter(Workflow):
 
     async def do_timeout(self, leaf: int, node: Node) -> Any:
         try:
-            async with asyncio.timeout(4**leaf / 1000):
+            async with asyncio.timeout(5**leaf / 1000):
                 return await self.node(node)
         except TimeoutError:
             return f"timeout {leaf}"
 
     async def do_move_on(self, leaf: int, node: Node) -> Any:
-        with anyio.move_on_after(4**leaf / 1000):
+        with anyio.move_on_after(5**leaf / 1000):
             return await self.node(node)
         return f"moved on {leaf}"
 
