@@ -192,7 +192,7 @@ class Runtime(ActorSystem):
                 None, kind, normal, key_bytes, encoded, decoded, options, extra
             )
             if scope is not None and row is not None and started:
-                scope.keep(row, key_bytes, number)
+                scope.op.keep_reply(row, key_bytes, number)
             await self.store.wait_durable(number)
         else:
             run_ref, number, _ = self.engine.start_in(
@@ -258,7 +258,7 @@ class Runtime(ActorSystem):
             newest = max(newest, number)
             if started:
                 if scope is not None and row is not None:
-                    scope.keep(row, key_bytes, number)
+                    scope.op.keep_reply(row, key_bytes, number)
                 runs.append(Run(self, ref))
         if turn is None:
             await self.store.wait_durable(newest)

@@ -20,15 +20,12 @@ from .chain import CALLER, ENDED, Turn, block, find_cycle, turn_in_chain, unbloc
 from .errors import DeadlockError, NotRunning, TurnOver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .activation import Activation
+    from .chain import ExactCall
     from .methods import MethodPlan
     from .ref import Ref
     from .system import ActorSystem
 
-    # Called with the turn and the reply just before the turn ends: adds rows to the turn's own commit.
-    Attach = Callable[[Turn, object], None]
     # The newest commit that the reply rests on, the reply, and the user's error in place of one.
     Reply = tuple[int, object, Exception | None]
 
@@ -81,7 +78,11 @@ async def _call_within(
     ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object], caller: Turn
 ) -> object:
     """A call between actors: the reply carries its dependency upward in place of waiting."""
-    dep, reply, error = await run(ref, plan, args, kwargs, caller, None)
+    exact = caller.exact
+    if exact is None:
+        dep, reply, error = await run(ref, plan, args, kwargs, caller, None)
+    else:
+        dep, reply, error = await exact.call_within(caller, ref, plan, args, kwargs)
     if caller.over:
         await wait_gate(ref.system, dep, error)  # a task that outlived its turn: it is outside by now
     elif dep > caller.dep:
@@ -102,9 +103,12 @@ async def run(
     args: tuple[object, ...],
     kwargs: dict[str, object],
     parent: Turn | None,
-    attach: Attach | None,
+    exact: ExactCall | None,
 ) -> Reply:
-    """Get hold of the actor and run one turn (or join one); returns what came of it."""
+    """Get hold of the actor and run one turn (or join one); returns what came of it.
+
+    `exact` is given where the call takes effect exactly once.
+    """
     system = ref.system
     while True:
         activation = ref.activation
@@ -113,12 +117,12 @@ async def run(
         else:
             system.directory.touch(activation)
         if plan.shared and activation.ready and turn_in_chain(parent, activation) is None:
-            return await _run_shared(activation, plan, args, kwargs, parent)
+            return await _run_shared(activation, plan, args, kwargs, parent, exact)
         if activation.busy:
             if parent is not None:
                 mine = turn_in_chain(parent, activation)
                 if mine is not None:
-                    return await _join(activation, mine.root, plan, args, kwargs, parent, attach)
+                    return await _join(activation, mine.root, plan, args, kwargs, parent, exact)
                 await _wait_in_chain(activation, parent)
             else:
                 await activation.wait_turn()
@@ -136,7 +140,7 @@ async def run(
             activation.hand_over()  # it was only held for `on_activate`
             continue
         break
-    turn = Turn(activation, plan.name, parent)
+    turn = Turn(activation, plan.name, parent, exact)
     activation.turn = turn
     token = CALLER.set(turn)
     try:
@@ -146,14 +150,14 @@ async def run(
         if activation.wrote_large:
             await system.large_writes.acquire(turn)
             try:
-                if attach is not None:
-                    attach(turn, reply)
+                if exact is not None:
+                    exact.keep(turn, reply)
                 activation.end_turn(turn)
             finally:
                 system.large_writes.release(activation.dep)
         else:
-            if attach is not None:
-                attach(turn, reply)
+            if exact is not None:
+                exact.keep(turn, reply)
             activation.end_turn(turn)
         return activation.dep, reply, None
     except Exception as error:
@@ -183,10 +187,11 @@ async def _run_shared(
     args: tuple[object, ...],
     kwargs: dict[str, object],
     parent: Turn | None,
+    exact: ExactCall | None,
 ) -> Reply:
     # It may go on while turns come and go, so it works on a copy of the state that was last staged.
     view = activation.view()
-    turn = Turn(activation, plan.name, parent)
+    turn = Turn(activation, plan.name, parent, exact)
     turn.shared = True
     failures = activation.system.failures
     error: Exception | None = None
@@ -231,7 +236,7 @@ async def _join(
     args: tuple[object, ...],
     kwargs: dict[str, object],
     parent: Turn,
-    attach: Attach | None,
+    exact: ExactCall | None,
 ) -> Reply:
     """A call that came back to an actor of its own chain: part of the turn that runs there.
 
@@ -239,7 +244,7 @@ async def _join(
     calls joined at the same time their changes can't be told apart; then the whole turn is poisoned and
     nothing of it is kept.
     """
-    turn = Turn(activation, plan.name, parent)
+    turn = Turn(activation, plan.name, parent, exact)
     turn.root = root
     turn.writes = root.writes
     fields = activation.type.fields
@@ -253,8 +258,8 @@ async def _join(
         reply = plan.check_result(await plan.function(activation.instance, *args, **kwargs), turn)
         if root.over:
             raise TurnOver(f"{turn} joined {root}, which ended before it; await every call that a turn makes")
-        if attach is not None:
-            attach(turn, reply)
+        if exact is not None:
+            exact.keep(turn, reply)
         return turn.dep, reply, None
     except BaseException as error:
         if root.over:

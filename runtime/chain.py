@@ -13,10 +13,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from ..storage.group_commit import Writes
     from .activation import Activation
+    from .call import Reply
     from .methods import MethodPlan
     from .ref import Ref
 
@@ -31,18 +32,39 @@ class Caller(Protocol):
         ...
 
 
+class ExactCall(Protocol):
+    """A call that takes effect exactly once, in the hands of the turn that answers it.
+
+    A layer above makes such calls.
+    """
+
+    def keep(self, turn: Turn, reply: object) -> None:
+        """Just before the turn ends: add rows to its commit, or raise to undo it."""
+        ...
+
+    def call_within(
+        self, turn: Turn, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Awaitable[Reply]:
+        """Make a call of the turn's, so that it takes effect exactly once, too."""
+        ...
+
+
 class Turn:
     """One message being handled by one actor."""
 
     __slots__ = (
-        "activation", "after_commit", "after_rollback", "blocked_on", "dep", "joined", "method",
+        "activation", "after_commit", "after_rollback", "blocked_on", "dep", "exact", "joined", "method",
         "over", "parent", "poison", "reserve", "root", "shared", "tangled", "writes",
     )  # fmt: skip
 
-    def __init__(self, activation: Activation, method: str, parent: Turn | None) -> None:
+    def __init__(
+        self, activation: Activation, method: str, parent: Turn | None, exact: ExactCall | None = None
+    ) -> None:
         self.activation = activation
         self.method = method
         self.parent = parent
+        # What the turn answers, where that is a call of a workflow; its own calls are made through it then.
+        self.exact = exact
         # The turn whose write set is used; another one than self for a call that joined.
         self.root = self
         self.writes: Writes = {}

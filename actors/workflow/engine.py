@@ -437,8 +437,7 @@ class Engine:
             for row in run.replies:
                 writes[row] = None
             for op in run.pending.values():  # begun by tasks that end with run()
-                if isinstance(op, StepOp) and op.replies:
-                    writes.update(dict.fromkeys(op.replies))
+                writes.update(op.reply_deletes())
             run.set_head(status, writes, record.at_ms, error)
             number = run.record(record, writes)
         except StorageError as failure:

@@ -504,7 +504,7 @@ class LiveRun:
             self.check.given_up(key)
         if not self.replaying:
             op.abandon()
-            if isinstance(op, StepOp) and op.replies:
+            if op.replies:
                 self.replies.update(
                     {row: reply for row, (reply, _) in op.replies.items()}
                 )  # deleted with the run's end

@@ -11,24 +11,23 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ...runtime.call import run as run_turn
 from ...runtime.chain import CALLER, Turn, after_commit
-from ...runtime.codec import encode, encode_unchecked
-from ...runtime.errors import InvalidResult
+from ...runtime.codec import encode
 from ...storage.errors import InvalidValue, Overloaded, StorageError, StorageFailed
 from ..errors import BodyExit, Fatal, StepOver, record_error
+from .exact_calls import AnsweredCall, ExactCaller, KeptReply, TurnCalls, call_identity, encode_reply, op_id
 from .journal import AttemptFailed, StepDone, StepFailed
 from .replay_loop import ReplayFuture
-from .step_plan import MAX_RESULT_BYTES
 
 if TYPE_CHECKING:
     from ...runtime.methods import MethodPlan
     from ...runtime.ref import Ref
+    from ...storage.group_commit import Writes
     from .live_run import LiveRun
     from .retry import Retry
     from .step_plan import StepPlan
@@ -37,8 +36,6 @@ _log = logging.getLogger("holdfast.workflow")
 
 # Which attempt the running code belongs to; None outside step bodies.
 ATTEMPT: ContextVar[StepScope | None] = ContextVar("holdfast_attempt", default=None)
-_CALL_DIGEST_BYTES: Final = 16
-_CALL_NUMBER_BYTES: Final = 4
 
 
 class OpFuture(ReplayFuture[Any]):
@@ -62,7 +59,9 @@ class OpFuture(ReplayFuture[Any]):
 class Op:
     """Common to both kinds."""
 
-    __slots__ = ("active", "attempts", "future", "name", "next_ms", "nth", "over", "result", "run", "task")
+    __slots__ = (
+        "active", "attempts", "future", "name", "next_ms", "nth", "over", "replies", "result", "run", "task",
+    )  # fmt: skip
 
     def __init__(self, run: LiveRun, name: str, nth: int) -> None:
         self.run = run
@@ -80,6 +79,8 @@ class Op:
         self.over = False
         # What run() gets when it is live: what the codec made of the result, as on replay.
         self.result: object = None
+        # Rows of the calls that its attempts made, with the replies: see exact_calls.py.
+        self.replies: dict[bytes, tuple[bytes, int]] | None = None
 
     def start(self) -> None:
         """Begin an attempt as soon as that may be; a retry that isn't due yet goes on waiting."""
@@ -94,6 +95,32 @@ class Op:
     def decode_result(self, encoded: msgspec.Raw) -> object:
         """A recorded result as run() gets it."""
         raise AssertionError("each kind decodes in its own way")
+
+    def known_reply(self, row: bytes) -> tuple[bytes, int] | None:
+        """What an attempt before got under a row, and the commit it rests on; None when that didn't happen.
+
+        Replies from before a crash were loaded with the run.
+        """
+        replies = self.replies
+        if replies is None:
+            replies = self.replies = {}
+        known = replies.get(row)
+        loaded = self.run.replies
+        if known is None and loaded and row in loaded:
+            known = replies[row] = (loaded.pop(row), 0)
+        if known is not None and self.run.engine.system.store.group_commit.failure(known[1]) is not None:
+            del replies[row]  # the commit was lost, and the effect with it
+            return None
+        return known
+
+    def keep_reply(self, row: bytes, reply: bytes, number: int) -> None:
+        """Remember what commit `number` keeps under a row."""
+        assert self.replies is not None, "it was looked for before"
+        self.replies[row] = (reply, number)
+
+    def reply_deletes(self) -> Writes:
+        """The rows of its calls, as deletes: for the commit of its outcome."""
+        return dict.fromkeys(self.replies) if self.replies else {}
 
     def abandon(self) -> None:
         """Stop what is in progress; nothing of it is recorded any more."""
@@ -122,7 +149,6 @@ class StepOp(Op):
         "args",
         "function",
         "plan",
-        "replies",
         "retry",
         "scope",
         "thread",
@@ -150,8 +176,6 @@ class StepOp(Op):
         self.timeout_seconds = timeout_seconds
         # The attempt in progress.
         self.scope: StepScope | None = None
-        # Rows of the calls that its attempts made, with the replies: see StepScope.
-        self.replies: dict[bytes, tuple[bytes, int]] | None = None
 
     def begin(self) -> None:
         """Wait at the gate, then run the body."""
@@ -243,7 +267,7 @@ class StepOp(Op):
         run = self.run
         run.record_outcome(
             StepDone(run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encoded)),
-            dict.fromkeys(self.replies) if self.replies else {},
+            self.reply_deletes(),
         )
 
     def _failed(self, scope: StepScope, error: BaseException) -> None:
@@ -260,7 +284,7 @@ class StepOp(Op):
             _log.warning("%s failed for good: %s", where, record, extra=run.engine.log_fields(run, self))
             run.record_outcome(
                 StepFailed(now_ms, self.name, self.nth, self.attempts, record),
-                dict.fromkeys(self.replies) if self.replies else {},
+                self.reply_deletes(),
             )
             return
         seconds = self.retry.wait_seconds(self.attempts, run.engine.system.random)
@@ -271,23 +295,6 @@ class StepOp(Op):
         run.engine.attempt_failed(
             run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record, self.next_ms)
         )
-
-    def known_reply(self, row: bytes) -> tuple[bytes, int] | None:
-        """What an attempt before got under a row, and the commit it rests on; None when that didn't happen.
-
-        Replies from before a crash were loaded with the run.
-        """
-        replies = self.replies
-        if replies is None:
-            replies = self.replies = {}
-        known = replies.get(row)
-        loaded = self.run.replies
-        if known is None and loaded and row in loaded:
-            known = replies[row] = (loaded.pop(row), 0)
-        if known is not None and self.run.engine.system.store.group_commit.failure(known[1]) is not None:
-            del replies[row]  # the commit was lost, and the effect with it
-            return None
-        return known
 
     def decode_result(self, encoded: msgspec.Raw) -> object:
         """See `Op.decode_result`."""
@@ -324,7 +331,7 @@ def _raise(error: BaseException) -> None:
 
 class CallOp(Op):
     """An actor call of run() itself: its reply is recorded in the very commit of its effect, so it happens
-    exactly once.
+    exactly once.  What that turn calls keeps its replies, as the calls of a step do.
     """
 
     __slots__ = ("args", "committed", "kwargs", "plan", "ref", "rests_on")
@@ -358,25 +365,29 @@ class CallOp(Op):
         self.task.add_done_callback(self._done)
 
     async def _call(self) -> BaseException | None:
-        dep, reply, error = await run_turn(
-            self.ref, self.plan, self.args, self.kwargs, None, None if self.plan.shared else self._attach
-        )
+        answer = RecordedReply(self)
+        try:
+            dep, reply, error = await run_turn(self.ref, self.plan, self.args, self.kwargs, None, answer)
+        except BaseException as raised:
+            answer.ended(raised)
+            raise
+        answer.ended(error)
         if self.plan.shared and error is None:
             # Commits are ordered, so the record that is staged next can't be durable before what the reply
             # rests on.
             self.result, self.rests_on = reply, dep
         return error
 
-    def _attach(self, turn: Turn, reply: object) -> None:
+    def record_within(self, turn: Turn, reply: object) -> None:
         """Just before the callee's turn ends: the run's record joins its commit."""
         run = self.run
-        if self.over or run.dropped:
-            raise StepOver(f"{self}: the run gave the call up")
         self.result = reply
         outcome = StepDone(
-            run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(_encode_reply(turn, reply))
+            run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_reply(turn, reply))
         )
         writes = turn.root.writes
+        if self.replies:
+            writes.update(self.reply_deletes())
         run.add_record(outcome, writes)
         if not run.activation.stored:
             raise AssertionError("a run is stored before it calls anybody")
@@ -421,7 +432,7 @@ class CallOp(Op):
         now_ms = run.now_ms()
         if error is None:
             outcome = StepDone(now_ms, self.name, self.nth, self.attempts, msgspec.Raw(value))
-            run.record_outcome(outcome, {})
+            run.record_outcome(outcome, self.reply_deletes())
         elif isinstance(error, (Overloaded, StorageError)) and self.attempts <= run.type.retry.limit:
             if isinstance(error, StorageFailed) and run.failed_commit() is not None:
                 return
@@ -434,7 +445,8 @@ class CallOp(Op):
             )
         else:
             run.record_outcome(
-                StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)), {}
+                StepFailed(now_ms, self.name, self.nth, self.attempts, record_error(error)),
+                self.reply_deletes(),
             )
 
     def decode_result(self, encoded: msgspec.Raw) -> object:
@@ -442,26 +454,57 @@ class CallOp(Op):
         return self.plan.decode_result(bytes(encoded))
 
 
-class StepScope:
-    """The caller in a step's body: an actor call takes effect exactly once, also over the step's retries
-    (P6).
+class RecordedReply(AnsweredCall):
+    """An attempt of a call of run(), in the hands of the turn that answers it: see `ExactCall`."""
 
-    A call's id is the run, the step and the how-manyth call of that method with those arguments.  The
-    callee's commit keeps the reply under that id; a later attempt that makes the same call gets the reply;
-    the commit of the step's outcome deletes it.  A call that raised took no effect and isn't counted: when
-    the body makes it again and it succeeds, that reply is what the same call of a later attempt gets.
+    __slots__ = ("_over", "op")
+
+    def __init__(self, op: CallOp) -> None:
+        super().__init__()
+        self.op = op
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """See `Attempt`."""
+        return self._over or self.op.over or self.op.run.dropped
+
+    def __str__(self) -> str:
+        """For messages: run, call and attempt."""
+        return str(self.op)
+
+    def _make_calls(self, turn: Turn) -> TurnCalls:
+        return TurnCalls(self, op_id(self.op), turn)
+
+    def keep(self, turn: Turn, reply: object) -> None:
+        """See `ExactCall`; raises `StepOver` when run() gave the call up."""
+        if self.over:
+            raise StepOver(f"{self.op}: the run gave the call up")
+        self.op.record_within(turn, reply)
+
+    def ended(self, error: BaseException | None) -> None:
+        """The turn has ended; `error` when it was undone."""
+        self._over = True
+        super().ended(error)
+
+
+class StepScope(ExactCaller):
+    """The caller in a step's body: an actor call takes effect exactly once, also over the step's retries
+    (P6); see exact_calls.py.
+
+    A call's id is the run, the step and the how-manyth call of that method with those arguments.  A later
+    attempt that makes the same call gets the reply that was kept.
     """
 
-    __slots__ = ("_unused", "_uses", "attempt", "op", "over")
+    __slots__ = ("attempt", "over")
+
+    op: StepOp
 
     def __init__(self, op: StepOp) -> None:
-        self.op = op
+        super().__init__(op)
         # Its own, also when it goes on while a later one runs.
         self.attempt = op.attempts + 1
         self.over = False
-        self._uses: dict[bytes, int] | None = None
-        # Rows of calls that raised, by the digest of the call: for the next calls of that kind.
-        self._unused: dict[bytes, list[bytes]] | None = None
 
     def __str__(self) -> str:
         """For messages: run, step and attempt."""
@@ -482,10 +525,11 @@ class StepScope:
         commits = op.run.engine.system.store.group_commit
         if plan.shared:
             args, kwargs = plan.check_arguments(args, kwargs, ref)
-            dep, reply, error = await run_turn(ref, plan, args, kwargs, None, None)
+            # What it calls counts as called by the body.
+            dep, reply, error = await run_turn(ref, plan, args, kwargs, None, self)
         else:
             args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
-            row = self._row(ref.directory_key + plan.name.encode() + encoded)
+            row = self.row_of(call_identity(ref, plan, encoded))
             known = op.known_reply(row)
             if known is not None:
                 await commits.wait_durable(known[1])
@@ -493,13 +537,16 @@ class StepScope:
             kept = KeptReply(self, row)
             try:
                 dep, reply, error = await run_turn(ref, plan, args, kwargs, None, kept)
-            except BaseException:
-                self._take_back(row)
+            except BaseException as raised:
+                kept.ended(raised)
+                self.take_back(row)
                 raise
+            if kept.calls is not None:
+                kept.ended(error)
             if error is None:
-                self.keep(row, kept.encoded, dep)
+                op.keep_reply(row, kept.encoded, dep)
             else:
-                self._take_back(row)
+                self.take_back(row)
         try:  # the gate
             waiter = commits.waiter(dep)
             if waiter is not None:
@@ -513,37 +560,19 @@ class StepScope:
                 del error  # its trace holds this frame, and with it all that the call was given
         return reply
 
-    def _row(self, identity: bytes) -> bytes:
-        op = self.op
-        digest = blake2b(
-            b"%d %b\0%b" % (op.nth, op.name.encode(), identity), digest_size=_CALL_DIGEST_BYTES
-        ).digest()
-        uses = self._uses
-        if uses is None:
-            uses = self._uses = {}
-        if self._unused is not None and (unused := self._unused.get(digest)):
-            unused.sort()
-            return unused.pop(0)
-        nth = uses[digest] = uses.get(digest, 0) + 1
-        return op.run.reply_prefix + digest + nth.to_bytes(_CALL_NUMBER_BYTES, "big")
+    def attempt_of(self) -> StepScope:
+        """See `ExactCaller`."""
+        return self
 
-    def _take_back(self, row: bytes) -> None:
-        """The call of this row raised: the next one of its kind has the number."""
-        if self._unused is None:
-            self._unused = {}
-        digest = row[-_CALL_NUMBER_BYTES - _CALL_DIGEST_BYTES : -_CALL_NUMBER_BYTES]
-        self._unused.setdefault(digest, []).append(row)
+    def id(self) -> bytes:
+        """See `ExactCaller`."""
+        return op_id(self.op)
 
     def start_row(self, what: bytes) -> bytes:
         """The row under which this attempt's next start of a run is remembered."""
         if self.over:
             raise StepOver(f"{self}: the attempt is over, so it starts no run")
-        return self._row(b"start " + what)
-
-    def keep(self, row: bytes, reply: bytes, number: int) -> None:
-        """Remember what commit `number` keeps under a row."""
-        assert self.op.replies is not None
-        self.op.replies[row] = (reply, number)
+        return self.row_of(b"start " + what)
 
 
 async def _call_elsewhere(
@@ -561,30 +590,3 @@ async def _call_elsewhere(
     if error is not None:
         raise error
     return reply
-
-
-def _encode_reply(turn: Turn, reply: object) -> bytes:
-    """A reply as it is kept with its call's id; raises `InvalidResult` when it is too large for that."""
-    encoded = encode_unchecked(reply)
-    if len(encoded) > MAX_RESULT_BYTES:
-        raise InvalidResult(
-            f"{turn} returned {len(encoded)} bytes to a workflow, which keeps at most {MAX_RESULT_BYTES}: "
-            f"store them elsewhere"
-        )
-    return encoded
-
-
-class KeptReply:
-    """Adds the reply to the callee's commit, just before its turn ends."""
-
-    __slots__ = ("_row", "_scope", "encoded")
-
-    def __init__(self, scope: StepScope, row: bytes) -> None:
-        self._scope = scope
-        self._row = row
-        self.encoded = b""
-
-    def __call__(self, turn: Turn, reply: object) -> None:
-        if self._scope.over:
-            raise StepOver(f"{self._scope}: the attempt is over, so {turn} is undone")
-        self.encoded = turn.root.writes[self._row] = _encode_reply(turn, reply)

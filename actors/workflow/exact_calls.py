@@ -1,0 +1,374 @@
+"""Calls that take effect exactly once, however deep: their ids, the replies that are kept, calls of calls.
+
+    attempt of a step -> call -> turn -> call -> turn ...
+    call of run()     -> turn -> call -> turn ...
+
+A call's id is derived from its caller's: the callee, the method, the arguments, and the how-manyth such call
+of that caller it is.  The callee's commit keeps the reply under that id, in a REPLY row of the run.  When the
+caller is tried again, it makes the same calls, and gets what is kept in place of a second effect.
+
+A row is deleted in the commit that makes it needless: that of the turn that made the call, since that turn is
+not repeated any more; at the latest that of the step's outcome.
+
+Promises
+  * P6: a call made by a workflow takes effect exactly once; so does a call made by the turn that answers it,
+    and so on down, whatever crashes and retries come in between.
+  * Turns that answer nobody's workflow know nothing of this.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
+
+import msgspec
+
+from ...runtime.call import run as run_turn
+from ...runtime.codec import decode_plain, encode_unchecked
+from ...runtime.errors import InvalidResult, UnknownMethod
+from ..errors import StepOver
+from .step_plan import MAX_RESULT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from ...runtime.call import Reply
+    from ...runtime.chain import Turn
+    from ...runtime.methods import MethodPlan
+    from ...runtime.ref import Ref
+    from .ops import Op
+
+_CALL_DIGEST_BYTES: Final = 16
+_CALL_NUMBER_BYTES: Final = 4
+_ID_BYTES: Final = _CALL_DIGEST_BYTES + _CALL_NUMBER_BYTES
+# What a row begins with that holds more than a reply; no MessagePack begins with it.
+_WITH_JOINED: Final = b"\xc1"
+
+
+class JoinedCall(msgspec.Struct, frozen=True, array_like=True):
+    """A call that joined a turn further up: its effect is part of that turn, so it is made again with it."""
+
+    actor: bytes
+    method: str
+    arguments: msgspec.Raw
+    row: bytes
+
+
+class ReplyWithJoined(msgspec.Struct, frozen=True, array_like=True):
+    """A reply, and the calls made on the way to it that joined a turn further up than the call itself."""
+
+    reply: msgspec.Raw
+    joined: list[JoinedCall]
+
+
+_decode_with_joined = msgspec.msgpack.Decoder(ReplyWithJoined).decode
+
+
+class Attempt(Protocol):
+    """An attempt of a step, or of a call of run(): what all calls below it belong to."""
+
+    @property
+    def op(self) -> Op:
+        """The step or call; it remembers the replies over its attempts."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Nothing of it is kept any more."""
+        ...
+
+
+def call_identity(ref: Ref, plan: MethodPlan, encoded: bytes) -> bytes:
+    """What makes calls the same call: the actor, the method, the arguments."""
+    actor = ref.directory_key
+    return b"%b\0%d %b%b" % (plan.name.encode(), len(actor), actor, encoded)
+
+
+def op_id(op: Op) -> bytes:
+    """What the ids of a step's calls, and of those below a call of run(), are derived from."""
+    return b"%d %b\0" % (op.nth, op.name.encode())
+
+
+def encode_reply(turn: Turn, reply: object) -> bytes:
+    """A reply as it is kept with its call's id; raises `InvalidResult` when it is too large for that."""
+    encoded = encode_unchecked(reply)
+    if len(encoded) > MAX_RESULT_BYTES:
+        raise InvalidResult(
+            f"{turn} returned {len(encoded)} bytes to a workflow, which keeps at most {MAX_RESULT_BYTES}: "
+            f"store them elsewhere"
+        )
+    return encoded
+
+
+class ExactCaller:
+    """Who makes such calls: the attempt of a step, or a turn that answers one.
+
+    It counts them, so that each has a row, the same one when the caller is tried again.  A call that raised
+    took no effect and isn't counted: when it is made again and succeeds, that reply is what the same call of
+    a later attempt gets.
+    """
+
+    __slots__ = ("_unused", "_uses", "op")
+
+    def __init__(self, op: Op) -> None:
+        # The step, or the call of run(), that all of it belongs to.
+        self.op = op
+        self._uses: dict[bytes, int] | None = None
+        # Rows of calls that raised, by the digest of the call: for the next calls of that kind.
+        self._unused: dict[bytes, list[bytes]] | None = None
+
+    def attempt_of(self) -> Attempt:
+        """The attempt that the calls belong to."""
+        raise AssertionError("each kind has its own")
+
+    def id(self) -> bytes:
+        """What the ids of the calls are derived from."""
+        raise AssertionError("each kind has its own")
+
+    def turn_calls(self) -> TurnCalls | None:
+        """Itself, when it is a turn."""
+        return None
+
+    def row_of(self, identity: bytes) -> bytes:
+        """The row of the next call like this."""
+        digest = blake2b(self.id() + identity, digest_size=_CALL_DIGEST_BYTES).digest()
+        uses = self._uses
+        if uses is None:
+            uses = self._uses = {}
+        if self._unused is not None and (unused := self._unused.get(digest)):
+            unused.sort()
+            return unused.pop(0)
+        nth = uses[digest] = uses.get(digest, 0) + 1
+        return self.op.run.reply_prefix + digest + nth.to_bytes(_CALL_NUMBER_BYTES, "big")
+
+    def take_back(self, row: bytes) -> None:
+        """The call of this row raised: the next one of its kind has the number."""
+        if self._unused is None:
+            self._unused = {}
+        self._unused.setdefault(row[-_ID_BYTES:-_CALL_NUMBER_BYTES], []).append(row)
+
+    def keep(self, turn: Turn, reply: object) -> None:
+        """See `ExactCall`: only @shared methods are answered in the caller's own name, and keep nothing."""
+
+    async def call_within(
+        self, turn: Turn, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Reply:
+        """See `ExactCall`."""
+        attempt = self.attempt_of()
+        if attempt.over:
+            raise StepOver(f"{attempt}: the attempt is over, so {ref}.{plan.name} is not called")
+        op, calls = self.op, self.turn_calls()
+        args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
+        row = self.row_of(call_identity(ref, plan, encoded))
+        known = op.known_reply(row)
+        if known is not None:
+            if calls is not None:
+                calls.rows.append(row)
+            return await self._answer_again(turn, plan, *known)
+        kept = NestedReply(attempt, row, calls)
+        kept.request = (ref, plan, args, kwargs)
+        try:
+            dep, reply, error = await run_turn(ref, plan, args, kwargs, turn, kept)
+        except BaseException as raised:
+            kept.ended(raised)
+            self.take_back(row)
+            raise
+        kept.ended(error)
+        if error is not None:
+            self.take_back(row)
+        elif kept.encoded:
+            op.keep_reply(row, kept.encoded, dep)
+            if calls is not None:
+                calls.rows.append(row)
+        return dep, reply, error
+
+    async def _answer_again(self, turn: Turn, plan: MethodPlan, kept: bytes, number: int) -> Reply:
+        """What a call got when it was made before; its turn is not run again, what it changed above is."""
+        if not kept.startswith(_WITH_JOINED):
+            return number, plan.decode_result(kept), None
+        found = _decode_with_joined(memoryview(kept)[1:])
+        for one in found.joined:
+            dep, _, error = await self._join_again(turn, one)
+            if error is not None:
+                return max(dep, number), None, error
+        return number, plan.decode_result(bytes(found.reply)), None
+
+    async def _join_again(self, turn: Turn, one: JoinedCall) -> Reply:
+        ref = turn.activation.system.ref_from_bytes(one.actor[1:3], one.actor[3:])
+        plan = ref.type.methods.get(one.method)
+        if plan is None:
+            raise UnknownMethod(f"{ref.type.name} has no method {one.method!r} any more; {turn} needs it")
+        args, kwargs = cast("tuple[list[object], dict[str, object]]", decode_plain(one.arguments))
+        checked = plan.check_arguments(tuple(args), kwargs, ref)
+        kept = NestedReply(self.attempt_of(), one.row, self.turn_calls())
+        kept.request = (ref, plan, *checked)
+        try:
+            dep, reply, error = await run_turn(ref, plan, *checked, turn, kept)
+        except BaseException as raised:
+            kept.ended(raised)
+            raise
+        kept.ended(error)
+        return dep, reply, error
+
+
+class TurnCalls(ExactCaller):
+    """The calls that one turn makes while it answers a call that takes effect exactly once.
+
+    going -> kept     its commit is staged; calls that it left behind are plain ones from then on
+          -> undone   calls that it left behind are undone, since the repeated turn makes them anew
+          -> part     it joined, or was @shared: what it left behind belongs to whoever called it
+    """
+
+    __slots__ = ("_attempt", "_id", "above", "is_part", "joined", "rows", "state", "turn")
+
+    def __init__(self, attempt: Attempt, id_: bytes, turn: Turn, above: TurnCalls | None = None) -> None:
+        super().__init__(attempt.op)
+        self._attempt = attempt
+        self._id = id_
+        # The calls that this turn's own is among; None when an attempt made it.
+        self.above = above
+        # Until it has ended; taken away then, so that no ring of references is left.
+        self.turn: Turn | None = turn
+        self.state: Literal["going", "kept", "undone", "part"] = "going"
+        # It has no commit of its own.
+        self.is_part = turn.shared or turn.root is not turn
+        # Rows of its calls, which its commit deletes.
+        self.rows: list[bytes] = []
+        # Calls made below it that joined a turn above it.
+        self.joined: list[JoinedCall] = []
+
+    def attempt_of(self) -> Attempt:
+        """See `ExactCaller`."""
+        return self._attempt
+
+    def id(self) -> bytes:
+        """See `ExactCaller`."""
+        return self._id
+
+    def turn_calls(self) -> TurnCalls | None:
+        """See `ExactCaller`."""
+        return self
+
+    def ended(self, error: BaseException | None) -> None:
+        """The turn has ended."""
+        self.turn = None
+        self.state = "undone" if error is not None else "part" if self.is_part else "kept"
+        if self.above is not None and self.state != "kept":
+            self.above.rows += self.rows  # no commit of its own deletes them
+
+
+class AnsweredCall:
+    """An exactly-once call, in the hands of the turn that answers it; see `ExactCall`."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        # Made when the turn calls somebody.
+        self.calls: TurnCalls | None = None
+
+    def call_within(
+        self, turn: Turn, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Awaitable[Reply]:
+        """See `ExactCall`."""
+        calls = self.calls
+        if calls is None:
+            calls = self.calls = self._make_calls(turn)
+        return calls.call_within(turn, ref, plan, args, kwargs)
+
+    def _make_calls(self, turn: Turn) -> TurnCalls:
+        raise AssertionError("each kind has its own id")
+
+    def ended(self, error: BaseException | None) -> None:
+        """The turn has ended; `error` when it was undone."""
+        calls, self.calls = self.calls, None
+        if calls is not None:
+            calls.ended(error)
+
+
+class KeptReply(AnsweredCall):
+    """A call that an attempt makes: the reply joins the callee's commit."""
+
+    __slots__ = ("attempt", "encoded", "row")
+
+    def __init__(self, attempt: Attempt, row: bytes) -> None:
+        self.calls = None
+        self.attempt = attempt
+        self.row = row
+        # What was kept; empty when nothing was.
+        self.encoded = b""
+
+    def _make_calls(self, turn: Turn) -> TurnCalls:
+        # A step's id begins with a digit, so the two never meet.
+        return TurnCalls(self.attempt, b"\0" + self.row[-_ID_BYTES:], turn)
+
+    def keep(self, turn: Turn, reply: object) -> None:
+        """See `ExactCall`; raises `StepOver` when the attempt is over."""
+        if self.attempt.over:
+            raise StepOver(f"{self.attempt}: the attempt is over, so {turn} is undone")
+        encoded = encode_reply(turn, reply)
+        writes = turn.writes
+        calls = self.calls
+        if calls is not None:
+            writes.update(dict.fromkeys(calls.rows))
+            if calls.joined:
+                encoded = _WITH_JOINED + encode_unchecked(ReplyWithJoined(msgspec.Raw(encoded), calls.joined))
+        self.encoded = writes[self.row] = encoded
+
+
+class NestedReply(KeptReply):
+    """A call that a turn makes which itself answers such a call."""
+
+    __slots__ = ("among", "request")
+
+    # The call itself, for the case that it joins.
+    request: tuple[Ref, MethodPlan, tuple[object, ...], dict[str, object]]
+
+    def __init__(self, attempt: Attempt, row: bytes, among: TurnCalls | None) -> None:
+        super().__init__(attempt, row)
+        # The calls of the turn that makes it; None for a @shared method that an attempt called.
+        self.among = among
+
+    def _make_calls(self, turn: Turn) -> TurnCalls:
+        calls = super()._make_calls(turn)
+        calls.above = self.among
+        return calls
+
+    def keep(self, turn: Turn, reply: object) -> None:
+        """See `ExactCall`; raises `StepOver` when the attempt, or a turn above, is over in vain."""
+        if self._is_left_behind(turn):
+            if self.calls is not None:
+                turn.root.writes.update(dict.fromkeys(self.calls.rows))
+        elif turn.root is not turn:
+            self._note_joined(turn)
+        else:
+            super().keep(turn, reply)
+
+    def _is_left_behind(self, turn: Turn) -> bool:
+        """Whether a turn above ended well without it: nobody repeats it, so it is a plain call."""
+        calls = self.among
+        while calls is not None:
+            if calls.state == "kept":
+                return True
+            if calls.state == "undone":
+                raise StepOver(f"{self.attempt}: the turn that called {turn} was undone, so this one is, too")
+            calls = calls.above
+        return False
+
+    def _note_joined(self, turn: Turn) -> None:
+        """It is part of a turn above.  Those between are kept alone, so they keep a note to make it again."""
+        calls = self.among
+        assert calls is not None, "only a turn can be joined"
+        note: JoinedCall | None = None
+        while calls.turn is None or calls.turn.root is not turn.root:
+            if note is None:
+                ref, plan, args, kwargs = self.request
+                note = JoinedCall(
+                    ref.directory_key, plan.name, msgspec.Raw(encode_unchecked((args, kwargs))), self.row
+                )
+            calls.joined.append(note)
+            assert calls.above is not None, "the turn that is joined is one of those above"
+            calls = calls.above
+        mine = self.calls
+        if mine is not None:
+            calls.rows += mine.rows  # deleted with what it is part of, and not by those in between
+            mine.rows = []
