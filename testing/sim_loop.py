@@ -40,7 +40,7 @@ from .graveyard import keep_for_good
 T = TypeVar("T")
 _log = logging.getLogger("asyncio")
 # A process whose tasks never wait makes no virtual time; so many callbacks without any are a loop for ever.
-MAX_CALLBACKS: Final = 5_000_000
+MAX_CALLBACKS: Final = 500_000
 # Upkeep (see Clock.call_later) that runs before the time of what somebody waits for: enough for an idle actor
 # to leave memory, and a month passes in no time.
 _UPKEEP_CALLS: Final = 16
