@@ -81,7 +81,8 @@ class Attempt(Protocol):
 def call_identity(ref: Ref, plan: MethodPlan, encoded: bytes) -> bytes:
     """What makes calls the same call: the actor, the method, the arguments."""
     actor = ref.directory_key
-    return b"%b\0%d %b%b" % (plan.name.encode(), len(actor), actor, encoded)
+    # The two bytes of the length end the name, which has no such characters.
+    return plan.name.encode() + len(actor).to_bytes(2, "big") + actor + encoded
 
 
 def op_id(op: Op) -> bytes:
@@ -216,7 +217,7 @@ class TurnCalls(ExactCaller):
 
     going -> kept     its commit is staged; calls that it left behind are plain ones from then on
           -> undone   calls that it left behind are undone, since the repeated turn makes them anew
-          -> part     it joined, or was @shared: what it left behind belongs to whoever called it
+          -> part     it joined, or was @shared: what it left behind belongs to the turn that called it
     """
 
     __slots__ = ("_attempt", "_id", "above", "is_part", "joined", "rows", "state", "turn")
@@ -252,7 +253,10 @@ class TurnCalls(ExactCaller):
     def ended(self, error: BaseException | None) -> None:
         """The turn has ended."""
         self.turn = None
-        self.state = "undone" if error is not None else "part" if self.is_part else "kept"
+        if error is not None or (self.is_part and self.above is None):
+            self.state = "undone"
+        else:
+            self.state = "part" if self.is_part else "kept"
         if self.above is not None and self.state != "kept":
             self.above.rows += self.rows  # no commit of its own deletes them
 
@@ -262,9 +266,8 @@ class AnsweredCall:
 
     __slots__ = ("calls",)
 
-    def __init__(self) -> None:
-        # Made when the turn calls somebody.
-        self.calls: TurnCalls | None = None
+    # Made when the turn calls somebody.
+    calls: TurnCalls | None
 
     def call_within(
         self, turn: Turn, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]

@@ -371,7 +371,8 @@ class CallOp(Op):
         except BaseException as raised:
             answer.ended(raised)
             raise
-        answer.ended(error)
+        if answer.calls is not None:
+            answer.ended(error)
         if self.plan.shared and error is None:
             # Commits are ordered, so the record that is staged next can't be durable before what the reply
             # rests on.
@@ -381,6 +382,8 @@ class CallOp(Op):
     def record_within(self, turn: Turn, reply: object) -> None:
         """Just before the callee's turn ends: the run's record joins its commit."""
         run = self.run
+        if self.over or run.dropped:
+            raise StepOver(f"{self}: the run gave the call up")
         self.result = reply
         outcome = StepDone(
             run.now_ms(), self.name, self.nth, self.attempts + 1, msgspec.Raw(encode_reply(turn, reply))
@@ -457,17 +460,16 @@ class CallOp(Op):
 class RecordedReply(AnsweredCall):
     """An attempt of a call of run(), in the hands of the turn that answers it: see `ExactCall`."""
 
-    __slots__ = ("_over", "op")
+    __slots__ = ("op",)
 
     def __init__(self, op: CallOp) -> None:
-        super().__init__()
+        self.calls = None
         self.op = op
-        self._over = False
 
     @property
     def over(self) -> bool:
         """See `Attempt`."""
-        return self._over or self.op.over or self.op.run.dropped
+        return self.op.over or self.op.run.dropped
 
     def __str__(self) -> str:
         """For messages: run, call and attempt."""
@@ -478,14 +480,7 @@ class RecordedReply(AnsweredCall):
 
     def keep(self, turn: Turn, reply: object) -> None:
         """See `ExactCall`; raises `StepOver` when run() gave the call up."""
-        if self.over:
-            raise StepOver(f"{self.op}: the run gave the call up")
         self.op.record_within(turn, reply)
-
-    def ended(self, error: BaseException | None) -> None:
-        """The turn has ended; `error` when it was undone."""
-        self._over = True
-        super().ended(error)
 
 
 class StepScope(ExactCaller):
@@ -501,7 +496,10 @@ class StepScope(ExactCaller):
     op: StepOp
 
     def __init__(self, op: StepOp) -> None:
-        super().__init__(op)
+        # As the base class does it, in one call less for each step.
+        self.op = op
+        self._uses = None
+        self._unused = None
         # Its own, also when it goes on while a later one runs.
         self.attempt = op.attempts + 1
         self.over = False

@@ -585,6 +585,39 @@ def test_a_call_that_outlives_its_turn_stands() -> None:
         assert replies_kept(sim.runtime) == []
 
 
+@pytest.mark.parametrize("where", ["step", "run"])
+def test_a_shared_method_leaves_a_call_behind(where: str) -> None:
+    """Nothing of its own is kept that would keep it from being repeated, so what it left behind is undone."""
+
+    class Glance(Actor):
+        @shared
+        async def leave(self) -> int:
+            self.runtime.deps.get(set).add(asyncio.create_task(self._pay()))
+            await asyncio.sleep(0.5)
+            return 0
+
+        async def _pay(self) -> None:
+            try:
+                await self.runtime.get(Purse, "a").add_late(1, 2)
+            except StepOver:
+                HAPPENED.append("undone")
+
+    class AsksGlance(Workflow):
+        async def run(self) -> int:
+            got = await (self.ask() if where == "run" else self.step(self.ask))
+            await self.sleep(10)
+            return got
+
+        async def ask(self) -> int:
+            return await self.runtime.get(Glance, "g").leave()
+
+    with simulate(types=[Purse], deps=[set[asyncio.Task[None]]()]) as sim:
+        assert sim.result(sim.start(AsksGlance, id="r")) == 0
+        assert HAPPENED == ["late", "undone"]
+        assert sim.call(Purse, "a").get() == (0, 0)
+        assert replies_kept(sim.runtime) == []
+
+
 def test_the_deadline_of_an_attempt_ends_calls_at_every_level() -> None:
     """An attempt is given up while a call two levels below is at work: that one is undone."""
 
