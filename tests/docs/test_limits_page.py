@@ -14,7 +14,7 @@ from holdfast.runtime.durations import to_seconds
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| [^|]+ \| `([\w.()]+)` \| ([^|]+) \| [^|]+ \|$", PAGE, re.MULTILINE)
-UNITS = {"": 1.0, "s": 1.0, "KiB": 1024.0, "MiB": 1024.0**2, "%": 0.01}
+UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "KiB": 1024.0, "MiB": 1024.0**2, "%": 0.01}
 
 
 def told(text: str) -> float | None:
