@@ -82,7 +82,9 @@ class BodyExit(ActorError):
 
 
 class StepOver(ActorError):
-    """A step's body went on after its attempt ended (it timed out or was cancelled) and called an actor."""
+    """A step's body went on after its attempt ended (it timed out or was cancelled) and called an actor; or a
+    call that such an actor made went on after its turn was undone.
+    """
 
 
 # -- the caller's ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970
     04 number 03 name                     ALARM        an actor's alarm by name
     04 number 04 table 00 key             ROW          a table of one actor
     04 number 05 table 00 index values key  ROW_INDEX  -> key
-    04 number 06 call nth                 REPLY        reply to a call that a step made, until its outcome
+    04 number 06 call nth                 REPLY        reply to a call made by or for a workflow, while needed
     04 number 07 position                 JOURNAL      a run's records
     05 time number name                   DUE          alarms by due time -> type, key
     06 number name                        DEAD_ALARM   alarms whose retries are spent

@@ -5,8 +5,8 @@ waits after each call, so that those commits are durable long before its own.  T
 commit; and the desk fails after its calls and is asked again.
 
 Seen to fail when the calls of an answering turn are made as those of any turn, when equal ones are not
-counted, when a call that joined isn't made again, when rows are read back under one level only, when a
-@shared method's calls have no id, and when the rows stay behind.
+counted, when the ids of a level don't rest on those above, when a call that joined isn't made again, when a
+@shared method's calls have no id, when a call that a failed turn left behind stands, and when rows stay.
 """
 
 from __future__ import annotations
@@ -398,6 +398,35 @@ def test_a_refused_call_that_the_turn_makes_again() -> None:
         assert sim.result(sim.start(AsksInsisting, id="r")) == 1
         assert HAPPENED == ["refused", "refused", "failed"]
         assert sim.call(Purse, "a").get() == (1, 1)
+        assert replies_kept(sim.runtime) == []
+
+
+def test_what_on_activate_calls_is_a_plain_call() -> None:
+    """It runs whenever the actor is loaded, so what it calls is called as often."""
+
+    class Greets(Actor):
+        async def on_activate(self) -> None:
+            await self.runtime.get(Purse, "a").add(1)
+
+        async def ask(self) -> int:
+            got = await self.runtime.get(Purse, "b").add(1)
+            await asyncio.sleep(1)
+            return got
+
+    class AsksGreeting(Workflow):
+        async def run(self) -> int:
+            return await self.step(self.ask)
+
+        async def ask(self) -> int:
+            return await self.runtime.get(Greets, "g").ask()
+
+    with simulate(types=[Purse, Greets]) as sim:
+        run = sim.start(AsksGreeting, id="r")
+        sim.advance(0.5)
+        sim.crash()
+        assert sim.result(run) == 1
+        assert sim.call(Purse, "a").get() == (2, 2)
+        assert sim.call(Purse, "b").get() == (1, 1)
         assert replies_kept(sim.runtime) == []
 
 

@@ -12,14 +12,17 @@ when an attempt that is over may still call, or its call's turn may still end.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
 import threading
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast import Actor, Retry, Runtime, StepError, Workflow, shared
@@ -29,7 +32,7 @@ from holdfast.actors.handle import Run
 from holdfast.runtime.clock import ManualClock
 from holdfast.storage import layout
 from holdfast.storage.check import check
-from holdfast.storage.keys import decode_number
+from holdfast.storage.keys import decode_number, encode_key
 from tests.actors.workflow.support import CrashLog, Folder, pass_time, play, rows, settle, until
 from tests.promises.workflow_crashes import MAX_LIVES, Disk, crash_points, live, read_disk
 from tests.storage.helpers import start_child
@@ -196,12 +199,21 @@ async def state(rt: Runtime, name: str) -> Account:
 
 def check_rows(disk: Disk) -> None:
     """Replies are kept for steps without a checkpoint only."""
-    over = {
-        blake2b(f"{name}\0{nth}".encode(), digest_size=8).digest() for name, nth in disk.checkpointed("a")
-    }
+    over = disk.checkpointed("a")
+    steps = [("pay", 1), ("pay", 2), ("pay_one", 1), ("pay_one", 2)]
+    still = {call for step in steps if step not in over for call in calls_of(*step)}
     for key in disk.replies:
         _, end = decode_number(key, 1)
-        assert key[end + 1 : end + 9] not in over, "a reply was kept beyond the checkpoint"
+        assert key[end + 1 : end + 17] in still, "a reply was kept beyond the checkpoint"
+
+
+def calls_of(step: str, nth: int) -> Iterator[bytes]:
+    """What the rows of a step's calls have for `call` (docs/on-disk-format.md)."""
+    for name, method, n in itertools.product(("ann", "bob"), ("add", "add_nothing_back"), (10, 100)):
+        for number in range(10):  # whichever the type's number is
+            actor = layout.DIRECTORY + number.to_bytes(2, "big") + encode_key(name)
+            call = method.encode() + len(actor).to_bytes(2, "big") + actor + msgspec.msgpack.encode([n])
+            yield blake2b(f"{nth} {step}\0".encode() + call, digest_size=16).digest()
 
 
 @pytest.mark.parametrize("fails", [0, 1, 3])
