@@ -300,6 +300,6 @@ def test_ten_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sixty_kills(tmp_path: Path) -> None:
-    """Over 60 kills no step that the journal has runs again, and all the others do."""
-    assert kill_and_compare(tmp_path / "data", 60, seed=6) > 1000
+def test_a_hundred_kills(tmp_path: Path) -> None:
+    """Over 100 kills no step that the journal has runs again, and all the others do."""
+    assert kill_and_compare(tmp_path / "data", 100, seed=6) > 1000

@@ -1,0 +1,92 @@
+"""Tasks that `run()` starts belong to it: they take part in replay, and end with it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from holdfast import Counter, Workflow
+from holdfast.testing import Crash, Simulation, simulate
+
+TOLD: list[str] = []
+
+
+async def slow(name: str) -> str:
+    """A body that takes ten seconds."""
+    TOLD.append(f"{name} began")
+    await asyncio.sleep(10)
+    TOLD.append(f"{name} ended")
+    return name
+
+
+async def quick(name: str) -> str:
+    """A body that takes no time."""
+    TOLD.append(name)
+    return name
+
+
+class Leaves(Workflow):
+    """Ends while tasks of its own are in a step, in a call and asleep."""
+
+    async def run(self, how: str) -> str:
+        tasks = [
+            asyncio.create_task(self.busy()),
+            asyncio.create_task(self.counts()),
+            asyncio.create_task(self.sleeps()),
+        ]
+        await self.step(quick, "mine")
+        if how == "raises":
+            raise ValueError("left")
+        return f"left {sum(task.done() for task in tasks)}"
+
+    async def busy(self) -> None:
+        await self.step(slow, "theirs")
+        await self.step(quick, "never")
+
+    async def counts(self) -> None:
+        while True:
+            await self.sleep("1s")
+            await self.runtime.get(Counter, "seconds").increment()
+
+    async def sleeps(self) -> None:
+        await self.sleep("1h")
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    TOLD.clear()
+
+
+def play(sim: Simulation, how: str) -> str:
+    run = sim.start(Leaves, how, id="a")
+    sim.run_until_idle()
+    return sim.status(run)
+
+
+@pytest.mark.parametrize("how", ["returns", "raises"])
+def test_tasks_end_with_run(how: str) -> None:
+    """Whatever they were doing: nothing of it goes on, nothing is left behind, and nothing wakes the run."""
+    with simulate() as sim:
+        assert play(sim, how) == ("complete" if how == "returns" else "failed")
+        assert "never" not in TOLD
+        assert "theirs ended" not in TOLD
+        assert sim.pending() == []
+        sim.advance("2h")
+        assert sim.call(Counter, "seconds").get() == 0
+        assert "never" not in TOLD
+
+
+def test_crashed_anywhere_they_end_with_run() -> None:
+    """The same over a crash at every place."""
+    with simulate() as sim:
+        play(sim, "returns")
+        places = sim.places
+    assert len(places) > 4
+    for place in [*places, *(Crash("callback", n) for n in range(1, 60, 3))]:
+        with simulate() as sim:
+            sim.crash_at(place)
+            assert play(sim, "returns") == "complete"
+            sim.advance("2h")
+            assert sim.call(Counter, "seconds").get() == 0
+            assert "never" not in TOLD
