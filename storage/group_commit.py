@@ -42,7 +42,7 @@ MAX_BATCH_BYTES: Final = 16 << 20
 # one commit woke then don't all wait for the next one, and the disk works while the later ones run.
 EAGER_PUTS: Final = 1_000
 # A round of the loop that takes longer is slow: others fill it.
-SLOW_ROUND_SECONDS: Final = 5e-3
+SLOW_ROUND_SECONDS: Final = 1.25e-3
 MAX_STAGED_BYTES: Final = 256 << 20
 
 
