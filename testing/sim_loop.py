@@ -30,6 +30,7 @@ from asyncio.events import (  # what a loop that is no policy's uses to say that
 )
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
+from threading import get_ident
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import msgspec
@@ -132,7 +133,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._upkeep_left = _UPKEEP_CALLS
         self._hash = 0
         self._running = False
+        # Callbacks that had run when time moved last.
+        self._moved_at = 0
         self._in_thread = False
+        self._thread_id = get_ident()
 
     def next_hash(self) -> int:
         """The hash of one more future or task."""
@@ -141,10 +145,17 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     # -- driven by the simulation --------------------------------------------------------------------------
 
-    def drive(self, done: asyncio.Future[Any] | None = None, *, until_us: int | None = None) -> LoopEnd:
+    def drive(
+        self,
+        done: asyncio.Future[Any] | None = None,
+        *,
+        until_us: int | None = None,
+        most: int | None = None,
+    ) -> LoopEnd:
         """Run until `done` is done, or all is at rest, or virtual time reaches `until_us`.
 
-        With `until_us` time ends there; without it time moves as far as there are timers.
+        With `until_us` time ends there; without it time moves as far as there are timers.  After `most`
+        callbacks (more or less) it gives up.
         """
         if self._running:
             raise CallerError("the simulation runs already: code inside it can't drive it")
@@ -164,7 +175,9 @@ class SimLoop(asyncio.AbstractEventLoop):
                     return LoopEnd.DONE
                 if self._ready:
                     self._run_round(done)
-                    if self.callbacks - began > MAX_CALLBACKS:
+                    if most is not None and self.callbacks - began > most:
+                        return LoopEnd.TIME_UP
+                    if self.callbacks - max(began, self._moved_at) > MAX_CALLBACKS:
                         raise CallerError(f"{MAX_CALLBACKS} callbacks ran and the process never came to rest")
                 elif not self._move_time(until_us):
                     return LoopEnd.AT_REST if until_us is None else LoopEnd.TIME_UP
@@ -265,6 +278,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             goal_us = due_us
         if goal_us is None:
             return False
+        self._moved_at = self.callbacks
         upkeep = self._upkeep
         while upkeep and upkeep[0][2].callback is None:
             heapq.heappop(upkeep)
@@ -311,7 +325,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        if self._in_thread or not (self._running or self.dead):
+        if self._in_thread or get_ident() != self._thread_id:
             raise CallerError(
                 "code in a thread called into the simulation, which has none: run it with "
                 "asyncio.to_thread and give it what it needs as arguments"

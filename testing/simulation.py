@@ -73,6 +73,7 @@ START_MS: Final = 1_893_456_000_000
 # A story that crashes in each life for ever would never end.
 MAX_LIVES: Final = 1_000
 _US: Final = 1_000_000
+_CANCEL_CALLBACKS: Final = 1_000
 _SHARED_MEMORY: Final = Path("/dev/shm")
 
 Deps = Iterable[object] | Callable[[], Iterable[object]]
@@ -472,7 +473,8 @@ class Simulation:
         if end is LoopEnd.DONE:
             return task.result()
         task.cancel()
-        self._drive(task)
+        # It may refuse, and ask again and again.
+        self._loop.drive(task, until_us=self._loop.now_us, most=_CANCEL_CALLBACKS)
         raise NotFinished(f"{what} waits for something that nothing will ever deliver\n{self._state_text()}")
 
     # -- workflows -----------------------------------------------------------------------------------------
