@@ -30,7 +30,8 @@ FAILED: Final[tuple[RunStatus, ...]] = ("failed",)
 #           failed -> running (redriven); any but the ended -> terminated
 ENDED: Final[frozenset[str]] = frozenset({"complete", "failed", "cancelled", "terminated"})
 # Found on disk when a runtime opens, these are taken up again; the others wait for an alarm or a free place.
-RESUMED: Final[tuple[RunStatus, ...]] = ("running", "stuck")
+# Stuck ones first: a run that gets stuck when it is taken up was tried in this opening.
+RESUMED: Final[tuple[RunStatus, ...]] = ("stuck", "running")
 
 
 class RunHead(msgspec.Struct, array_like=True, frozen=True):
