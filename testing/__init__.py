@@ -1,5 +1,6 @@
-"""For tests of your own actors and workflows: simulation, crashes at any point, properties of replay."""
+"""For tests of your own actors and workflows: simulation, crashes anywhere, properties and a guard of replay."""
 
+from ..actors.workflow.replay_guard import replay_guard
 from .actor_machine import actor_machine
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ProcessDied, ReplayViolation
@@ -25,6 +26,7 @@ __all__ = [
     "Story",
     "actor_machine",
     "check_replay",
+    "replay_guard",
     "replay_property",
     "simulate",
 ]

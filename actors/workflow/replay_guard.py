@@ -1,5 +1,7 @@
 """A guard for tests: while run() is driven, clocks, chance and ids of the outside are told, with the line.
 
+    from holdfast.testing import replay_guard
+
     with replay_guard():
         async with Runtime(folder) as rt:
             await (await rt.start(Order, order, id="o")).result()

@@ -21,8 +21,8 @@ import pytest
 
 from holdfast import Counter, Runtime, Workflow
 from holdfast.actors.errors import NotReplayable, RunFailed
-from holdfast.actors.workflow.replay_guard import replay_guard
 from holdfast.actors.workflow.replay_loop import ReplayLoop
+from holdfast.testing import replay_guard, simulate
 from tests.actors.workflow.support import soon
 
 ASKS: list[Callable[[], object]] = []
@@ -191,3 +191,15 @@ async def test_nothing_of_it_is_left(rt: Runtime) -> None:
     assert ReplayLoop.run_until_rest is ORIGINAL
     ASKS[:] = [TOLD["time.time"]]
     assert await result(rt, "run")
+
+
+def test_it_works_around_a_simulation() -> None:
+    """A story's run is driven by the same loop, so it fails at the line in virtual time as well."""
+    ASKS[:] = [TOLD["time.time"]]
+    with (
+        pytest.raises(NotReplayable, match=r"run\(\) calls time\.time\(\)"),
+        replay_guard(),
+        simulate() as sim,
+        pytest.raises(RunFailed, match="NotReplayable"),
+    ):
+        sim.result(sim.start(Asks, "run"))
