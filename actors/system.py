@@ -202,7 +202,7 @@ class Runtime(ActorSystem):
                 turn.root.dep = number
         return Run(self, run_ref)
 
-    def _starts_from(self, caller: Caller) -> tuple[StepScope | None, Turn | None]:
+    def _starts_from(self, caller: Turn | Caller) -> tuple[StepScope | None, Turn | None]:
         """The step or the turn of this runtime that a start belongs to; raises when the caller can't start
         runs.
         """

@@ -85,11 +85,6 @@ class Turn:
         self.tangled = False
         self.poison: BaseException | None = None
 
-    async def call(
-        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
-        raise AssertionError("a turn's calls are made by call.invoke")
-
     def __str__(self) -> str:
         return f"{self.activation.ref}.{self.method}"
 

@@ -12,7 +12,8 @@ Promises
     batch (about 1 us a put).  A busy loop would starve the thread without end otherwise.
   * The same after the commit: a loop whose callbacks never wait and take 20 us each gives the interpreter
     away and takes it back before the thread has woken.  So when a commit takes longer than usual, the loop
-    stands still for a moment (`LEND_SECONDS`) and lets the thread have it.
+    stands still for a moment (`LEND_SECONDS`) and lets the thread have it.  A loop that knows its rounds to
+    be slow asks for that itself (`wait`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LEND_SECONDS: Final = 200e-6
 # The most that `wait` stands still.
 MAX_WAIT_SECONDS: Final = 1e-3
 # A commit is late after so many times what the fastest of late took.
-_LATE: Final = 1.5
+_LATE_FACTOR: Final = 1.5
 # What the fastest took is forgotten by this share with each commit.
 _FORGET: Final = 0.05
 # Timers are late by a millisecond.  After the interpreter was all that a commit waited for, so many commits
@@ -82,11 +83,12 @@ class ThreadWriter:
         # Held while a commit is out.
         self._posted = threading.Lock()
         self._posted.acquire()
-        # A batch that came back and wasn't heard of yet.
+        # A batch that came back and that the loop hasn't heard of yet.
         self._back: tuple[Batch, CommitResult, Space | None] | None = None
         self._usual_seconds = 0.0
         self._watched_commits = 0
-        self._late: asyncio.Handle | None = None
+        # What lends the interpreter to the commit that is out, once that is late.
+        self._lending: asyncio.Handle | None = None
         self.thread = threading.Thread(target=self._write, name="holdfast-writer", daemon=True)
         self.thread.start()
 
@@ -94,35 +96,37 @@ class ThreadWriter:
         """See `CommitWriter`."""
         self._inbox.put(batch)
         self._puts_are_in.acquire()  # the hand-shake
-        late_seconds = _LATE * self._usual_seconds
+        late_seconds = _LATE_FACTOR * self._usual_seconds
         if self._watched_commits:
             self._watched_commits -= 1
-            self._late = self._loop.call_soon(self._watch, time.perf_counter() + late_seconds)
+            self._lending = self._loop.call_soon(self._watch, time.perf_counter() + late_seconds)
         else:
             self._lend_after(late_seconds + LEND_SECONDS)
 
     def wait(self) -> None:
         """See `CommitWriter`."""
-        if self._posted.acquire(timeout=min(_LATE * self._usual_seconds + LEND_SECONDS, MAX_WAIT_SECONDS)):
+        if self._posted.acquire(
+            timeout=min(_LATE_FACTOR * self._usual_seconds + LEND_SECONDS, MAX_WAIT_SECONDS)
+        ):
             self._posted.release()
             self._came_back()
 
     def stop(self) -> None:
         """See `CommitWriter`."""
-        if self._late is not None:
-            self._late.cancel()
+        if self._lending is not None:
+            self._lending.cancel()
         if self.thread.is_alive():
             self._inbox.put(None)
             self.thread.join()
 
     def _watch(self, late_at: float) -> None:
         if time.perf_counter() < late_at:
-            self._late = self._loop.call_soon(self._watch, late_at)
+            self._lending = self._loop.call_soon(self._watch, late_at)
         else:
             self._lend(LEND_SECONDS)
 
     def _lend_after(self, seconds: float) -> None:
-        self._late = self._loop.call_later(seconds, self._lend, 2 * seconds)
+        self._lending = self._loop.call_later(seconds, self._lend, 2 * seconds)
 
     def _lend(self, next_seconds: float) -> None:
         """Let the thread have the interpreter; perhaps that is all it waits for.  If not, again later."""
@@ -137,8 +141,8 @@ class ThreadWriter:
         if back is None:
             return  # the loop waited for it, and then it was heard already
         self._posted.acquire()
-        if self._late is not None:
-            self._late.cancel()
+        if self._lending is not None:
+            self._lending.cancel()
         self._committed(*back)
 
     def _write(self) -> None:

@@ -28,7 +28,6 @@ _BRANCH, _LEAF = 0x01, 0x02
 _BIG_DATA: Final = 0x01
 _MAX_DEPTH: Final = 32
 _U16 = struct.Struct("<H")
-_U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _NODE = struct.Struct("<HHHH")  # size or page: low, high; flags or page: top; key size
 

@@ -4,8 +4,8 @@ Steps 5 to 7 of a call.  A turn stages its write set and gets a number; whoever 
 durable waits for that number.  There is no timer: a commit starts as soon as the one before is done and
 something is staged.
 
-    gathering --(loop callback)--> sealed --> in flight --(writer thread)--> durable
-                                                      \\--> failed, with all that was staged behind it
+    gathering --(the loop comes round)--> in flight --(the writer)--> durable
+            \\--(full)--> in a row -------^          \\--> failed, with all that was staged behind it
 
 Promises
   * Commits are ordered, so "n is durable" means that everything before n is.
@@ -38,8 +38,8 @@ Writes: TypeAlias = dict[bytes, bytes | None]
 MAX_BATCH_PUTS: Final = 4_000
 MAX_BATCH_BYTES: Final = 16 << 20
 # With so many puts gathered and the writer idle a commit leaves at once, not only when the loop comes round:
-# a thousand tasks that
-# one commit woke then don't all wait for the next one, and the disk works while the later ones run.
+# a thousand tasks that one commit woke then don't all wait for the next one, and the disk works while the
+# later ones run.
 EAGER_PUTS: Final = 1_000
 # A round of the loop that takes longer is slow: others fill it.
 SLOW_ROUND_SECONDS: Final = 1.25e-3
@@ -99,12 +99,14 @@ class GroupCommit:
         self.max_staged_bytes = max_staged_bytes
         self._loop = asyncio.get_running_loop()
         self._gathering = Batch(last_number + 1)
-        self._sealed: deque[Batch] = deque()
+        # Batches that take no more and wait until the writer is free, oldest first.
+        self._full: deque[Batch] = deque()
         self._in_flight: Batch | None = None
         # Bytes that wait for the disk, in all batches that are not durable yet.
         self.staged_bytes = 0
         self._pump_scheduled = False
         self._pump_asked_at = 0.0
+        # Ranges of numbers (first, last) that failed, in order, and why.
         self._failed: list[tuple[int, int, StorageFailed]] = []
         # Set for good once nothing can be committed any more.
         self._broken: StorageError | None = None
@@ -138,7 +140,7 @@ class GroupCommit:
         merged = batch.writes
         puts += len(merged)
         if merged and (puts > self._max_batch_puts or batch.size_bytes + size > self._max_batch_bytes):
-            self._sealed.append(batch)
+            self._full.append(batch)
             batch = self._gathering = Batch(batch.number + 1)
             merged = batch.writes
         merged.update(writes)
@@ -156,14 +158,14 @@ class GroupCommit:
         """The commit that an empty write set rests on: the newest undecided one, else the last one."""
         if self._gathering.writes:
             return self._gathering.number
-        pending = self._sealed[-1] if self._sealed else self._in_flight
+        pending = self._full[-1] if self._full else self._in_flight
         return self.durable if pending is None else pending.number
 
     def layers(self) -> list[Writes]:
         """What is staged and not yet durable, the newest writes first."""
         layers = [self._gathering.writes]
-        if self._sealed:
-            layers.extend(batch.writes for batch in reversed(self._sealed))
+        if self._full:
+            layers.extend(batch.writes for batch in reversed(self._full))
         if self._in_flight is not None:
             layers.append(self._in_flight.writes)
         return layers
@@ -173,7 +175,7 @@ class GroupCommit:
         writes = self._gathering.writes
         if key in writes:
             return writes[key]
-        for batch in reversed(self._sealed):
+        for batch in reversed(self._full):
             if key in batch.writes:
                 return batch.writes[key]
         in_flight = self._in_flight
@@ -214,11 +216,6 @@ class GroupCommit:
         else:
             batch.callbacks.append(callback)
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether any commit ever failed."""
-        return bool(self._failed)
-
     def failure(self, number: int) -> StorageFailed | None:
         """Why commit `number` failed; None when it did not (or is not decided)."""
         at = bisect_right(self._failed, number, key=_first_of) - 1
@@ -244,7 +241,7 @@ class GroupCommit:
         in_flight = self._in_flight
         if in_flight is not None and in_flight.number == number:
             return in_flight
-        for batch in self._sealed:
+        for batch in self._full:
             if batch.number == number:
                 return batch
         return None
@@ -268,8 +265,8 @@ class GroupCommit:
     def _pump(self) -> None:
         if self._in_flight is not None or self._broken is not None:
             return
-        if self._sealed:
-            batch = self._sealed.popleft()
+        if self._full:
+            batch = self._full.popleft()
         elif self._gathering.writes:
             batch = self._gathering
             self._gathering = Batch(batch.number + 1)
@@ -296,14 +293,14 @@ class GroupCommit:
             self._fail_from(batch, error)
             if self._broken is not None:
                 self._on_broken(self._broken)
-        if (self._sealed or self._gathering.writes or batch.waiters) and not self._pump_scheduled:
+        if (self._full or self._gathering.writes or batch.waiters) and not self._pump_scheduled:
             # After the tasks that were just woken, so that what they write at once is part of it; and in the
             # same round of the loop, since beside tasks that never wait a round may take 10 ms.
             self._pump_soon()
 
     def _fail_from(self, batch: Batch, error: StorageFailed) -> None:
-        lost = [batch, *self._sealed, self._gathering]
-        self._sealed.clear()
+        lost = [batch, *self._full, self._gathering]
+        self._full.clear()
         self._gathering = Batch(lost[-1].number + 1)
         self._note_failed(batch.number, lost[-1].number, error)
         self.staged_bytes = 0
@@ -339,9 +336,7 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Make everything staged durable, then end the writer."""
-        while self._broken is None and (
-            self._in_flight is not None or self._sealed or self._gathering.writes
-        ):
+        while self._broken is None and (self._in_flight is not None or self._full or self._gathering.writes):
             try:
                 await self.wait_durable(self.newest)
             except StorageFailed:
@@ -356,10 +351,10 @@ class GroupCommit:
         if self._broken is None:
             self._broken = reason
         self._writer.stop()
-        lost = [batch for batch in (*self._sealed, self._gathering) if batch.writes]
+        lost = [batch for batch in (*self._full, self._gathering) if batch.writes]
         if lost:
             error = StorageFailed(f"it was not durable yet when the store was closed: {reason}")
-            self._sealed.clear()
+            self._full.clear()
             self._gathering = Batch(lost[-1].number + 1)
             self._note_failed(lost[0].number, lost[-1].number, error)
             for batch in lost:

@@ -1,4 +1,4 @@
-"""For tests of your own actors and workflows: simulation, crashes anywhere, properties and a guard of replay."""
+"""For tests of your own actors and workflows: simulation, crashes anywhere, properties of replay, a guard."""
 
 from ..actors.workflow.replay_guard import replay_guard
 from .actor_machine import actor_machine

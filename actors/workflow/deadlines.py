@@ -2,7 +2,7 @@
 and to take back.
 
 A short one is a timer of the clock.  The long ones are kept in a table that is looked through once a second
-while anything is in it, so they are up to a second late.
+while anything is in it, so they are up to two seconds late.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...runtime.clock import Clock, TimerHandle
 if TYPE_CHECKING:
     from .ops import StepOp
 
-# From so many seconds on being a second late doesn't matter.
+# From so many seconds on being two seconds late doesn't matter.
 _LONG_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 

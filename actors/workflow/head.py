@@ -27,7 +27,7 @@ FAILED: Final[tuple[RunStatus, ...]] = ("failed",)
 # queued -> running -> complete | failed
 #           running -> waiting | retrying -> running (an alarm) or queued (no free place)
 #           running -> stuck -> running (other code)
-#           failed -> running (redriven); any but the ended -> terminated
+#           failed -> queued (redriven); any but the ended -> terminated
 ENDED: Final[frozenset[str]] = frozenset({"complete", "failed", "cancelled", "terminated"})
 # Found on disk when a runtime opens, these are taken up again; the others wait for an alarm or a free place.
 # Stuck ones first: a run that gets stuck when it is taken up was tried in this opening.

@@ -64,9 +64,7 @@ def lint_source(source: str, file: str) -> list[Finding]:
     module = _Module(ast.parse(source, file), file)
     lines = source.splitlines()
     found = {finding for name in module.classes for finding in module.look_at(name)}
-    return sorted(
-        finding for finding in found if not lines[finding.line - 1].rstrip().endswith(ALLOW)
-    )  # fmt: skip
+    return sorted(one for one in found if not lines[one.line - 1].rstrip().endswith(ALLOW))
 
 
 def _files(target: str) -> list[Path]:
