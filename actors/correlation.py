@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 
-from .workflow.ops import ATTEMPT
+from .workflow.step_op import ATTEMPT
 
 CORRELATION_ID: ContextVar[str | None] = ContextVar("holdfast_correlation_id", default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..runtime.address import show_key
-from .workflow.ops import ATTEMPT
+from .workflow.step_op import ATTEMPT
 
 
 class StepInfo(msgspec.Struct, frozen=True):

@@ -37,10 +37,10 @@ from .queue_hub import QueueHub
 from .workflow.engine import Engine, StartOptions
 from .workflow.head import ALL_STATUSES, FAILED, RunStatus
 from .workflow.live_run import LiveRun
-from .workflow.ops import StepScope
 from .workflow.retry import Retry
 from .workflow.run_id import check_run_id
 from .workflow.run_index import list_runs
+from .workflow.step_op import StepScope
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
 

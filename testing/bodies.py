@@ -17,7 +17,7 @@ from .crash import When
 from .sim_loop import SimLoop
 
 if TYPE_CHECKING:
-    from ..actors.workflow.ops import StepOp
+    from ..actors.workflow.step_op import StepOp
 
 
 class BodyCount(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ...runtime.clock import Clock, TimerHandle
 
 if TYPE_CHECKING:
-    from .ops import StepOp
+    from .step_op import StepOp
 
 # From so many seconds on being two seconds late doesn't matter.
 _LONG_SECONDS: Final = 60.0

@@ -45,9 +45,10 @@ from .journal import (
     position_key,
 )
 from .live_run import LiveRun
-from .ops import Op, StepOp
+from .ops import Op
 from .places import Places
 from .results import Results, failure
+from .step_op import StepOp
 from .step_plan import StepPlan
 
 if TYPE_CHECKING:

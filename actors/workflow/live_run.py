@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ...runtime.chain import CALLER, Turn
+from ...runtime.chain import CALLER, Turn, after_rollback
 from ...runtime.durations import Duration, to_seconds
 from ...storage import layout
 from ...storage.errors import CallerError, InvalidKey, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import ErrorRecord, ForeignAwait, StepError, record_error
+from .call_op import CallOp
 from .divergence import Divergence, ReplayCheck, UnreadableResult, newer_version
 from .head import RunHead, RunStatus
 from .journal import (
@@ -48,9 +49,10 @@ from .journal import (
     encode_record,
     journal_prefix,
 )
-from .ops import CallOp, Op, OpFuture, StepOp
+from .ops import Op, OpFuture, raise_soon
 from .replay_loop import MainTask, ReplayLoop
 from .retry import Retry
+from .step_op import StepOp
 from .versions import check_version
 
 if TYPE_CHECKING:
@@ -262,10 +264,7 @@ class LiveRun:
         caller = CALLER.get()
         if isinstance(caller, Turn) and not caller.over and caller.root.writes is writes:
             # The turn of an actor that run() called, which may still roll back.
-            root = caller.root
-            if root.after_rollback is None:
-                root.after_rollback = []
-            root.after_rollback.append(lambda: self._write_again(versions))
+            after_rollback(caller, lambda: self._write_again(versions))
 
     def _write_again(self, versions: list[VersionTaken]) -> None:
         self._versions_unwritten = versions + (self._versions_unwritten or [])
@@ -475,7 +474,7 @@ class LiveRun:
         except ForeignAwait as error:
             self.stuck(record_error(error))
         except KeyboardInterrupt as error:  # not run()'s doing: it goes on when the folder is opened again
-            self.engine.system.loop.call_soon(_raise, error)
+            raise_soon(self.engine.system.loop, error)
             self.engine.let_go(self)
 
     def _after_delivery(self) -> None:
@@ -710,10 +709,6 @@ def _stop_waiting(task: asyncio.Task[Any]) -> None:
     if future is not None:
         for callback, _ in getattr(future, "_callbacks", None) or ():
             future.remove_done_callback(callback)
-
-
-def _raise(error: BaseException) -> None:
-    raise error
 
 
 # How asyncio says that a future, and that a lock or a queue, belongs to another loop.
