@@ -15,11 +15,12 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ..storage.errors import CallerError
+from .checks import check_count, check_probability, check_step_name
 
 Place: TypeAlias = Literal["commit", "step", "callback", "any"]
 When: TypeAlias = Literal["before", "after"]
 _PLACES: Final = ("commit", "step", "callback", "any")
-_WHENS: Final = ("before", "after")
+WHENS: Final = ("before", "after")
 
 
 class Crash(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -39,18 +40,27 @@ class Crash(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
     def check(self) -> Crash:
         """Itself; raises `CallerError` when there is no such place."""
-        if self.at not in _PLACES or self.when not in _WHENS or type(self.n) is not int or self.n < 1:
+        if self.at not in _PLACES or self.when not in WHENS or type(self.n) is not int or self.n < 1:
             raise CallerError(
                 f"a crash is at one of {', '.join(_PLACES)}, before or after it, for the n-th time from 1; "
                 f"got {self}"
             )
-        if self.step is not None and self.at != "step":
-            raise CallerError(f"only bodies of steps have a name to crash at; got {self}")
+        if self.step is not None:
+            check_step_name(self.step)
+            if self.at != "step":
+                raise CallerError(f"only bodies of steps have a name to crash at; got {self}")
         return self
 
     def __str__(self) -> str:
         nth = f"{self.at} {self.n}" if self.step is None else f"body {self.n} of step {self.step}"
         return f"at {nth}" if self.at in ("any", "callback") else f"{self.when} {nth}"
+
+
+def check_crash(crash: object) -> Crash:
+    """Itself; raises `CallerError` when it is something else, or there is no such place."""
+    if not isinstance(crash, Crash):
+        raise CallerError(f"expected a Crash(...); got {crash!r}")
+    return crash.check()
 
 
 class CrashPlan:
@@ -67,12 +77,12 @@ class CrashPlan:
 
     def add(self, crashes: Iterable[Crash]) -> None:
         """Set points."""
-        self._waiting += [(crash.check(), crash.n) for crash in crashes]
+        self._waiting += [(check_crash(crash), crash.n) for crash in crashes]
 
     def at_random(self, probability: float, most: int) -> None:
         """From now on die at each place with a probability, at most so many times."""
-        if not 0 <= probability <= 1:
-            raise CallerError(f"a probability lies between 0 and 1; got {probability}")
+        check_probability(probability)
+        check_count(most, "the most crashes", least=0)
         self._probability, self._most = probability, most
 
     def clear(self) -> None:

@@ -17,6 +17,7 @@ from ..actors.system import Runtime
 from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
 from ..runtime.durations import Duration
+from ..storage.errors import CallerError
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ReplayViolation
 from .sim_run import SimRun
@@ -155,6 +156,8 @@ def play(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, plans: Plans)
 def _begin(sim: Simulation, plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> list[SimRun[Any]]:
     """Start the runs, or send the messages that start them."""
     order = storm.order or tuple(range(len(inputs)))
+    if sorted(order) != [*range(len(inputs))]:
+        raise CallerError(f"the order of a storm names each input once, by its place from 0; got {order}")
     copies = 1 + storm.duplicates
     if plan.queue is not None:
         for place in order:

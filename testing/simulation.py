@@ -48,7 +48,8 @@ from ..storage.errors import CallerError, HoldfastError, StorageFailed
 from ..storage.store import Store
 from .bodies import Bodies, BodyCount
 from .calls import Calls
-from .crash import Crash, CrashPlan, Place, When
+from .checks import check_callable, check_count, check_seconds, check_step_name
+from .crash import WHENS, Crash, CrashPlan, Place, When
 from .errors import NeverAtRest, NotFinished, ProcessDied
 from .graveyard import lay_to_rest
 from .loop_writer import LoopWriter
@@ -57,7 +58,7 @@ from .sim_clock import SimClock
 from .sim_loop import LoopEnd, SimLoop, new_loop
 from .sim_run import Pending, SimRun
 from .sim_runtime import Plans, SimRuntime, take_apart
-from .storm import ClockJump, Storm
+from .storm import ClockJump, Storm, check_storm
 from .story import Story
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 # 2030-01-01, a Tuesday: far from any change of clocks.
 START_MS: Final = 1_893_456_000_000
+_LAST_MS: Final = 253_402_300_799_000
 # A story that crashes in each life for ever would never end.
 MAX_LIVES: Final = 1_000
 _US: Final = 1_000_000
@@ -97,6 +99,14 @@ class Simulation:
         plans: Plans | None = None,
     ) -> None:
         """See `simulate`; `plans` are shared by stories that follow each other."""
+        check_count(seed, "the seed of a simulation", least=0)
+        check_count(start_ms, "start_ms", least=0)
+        if start_ms > _LAST_MS:
+            raise CallerError(f"start_ms lies behind the year 9999; got {start_ms}")
+        if limits is not None and not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CallerError(f"limits must be a Limits(...); got {limits!r}")
+        if setup is not None:
+            check_callable(setup, "setup")
         self.seed = seed
         self.story = Story()
         self._deps = deps
@@ -121,6 +131,8 @@ class Simulation:
         # The next commit has no known outcome; such a commit was told, so the runtime is going to close.
         self._unknown = False
         self._ends_itself = False
+        # The life in which the story refused a commit last.
+        self._refused_life = 0
         self._watched_callbacks = 0
         self._reran: list[str] = []
         self._ids = 0
@@ -162,7 +174,11 @@ class Simulation:
         self.close()
 
     def close(self) -> None:
-        """End the story.  The process dies with it: nothing is cleaned up, nobody is told."""
+        """End the story.  The process dies with it: nothing is cleaned up, nobody is told.
+
+        Harmless when it has ended; raises `CallerError` inside the process.
+        """
+        self._refuse_inside("close()")
         self._bury()
         seed_ids(None)
         for loop, runtime in self._dead:
@@ -185,7 +201,9 @@ class Simulation:
 
     @property
     def path(self) -> Path:
-        """The folder of the store."""
+        """The folder of the store; raises `CallerError` before the story begins."""
+        if not self.life:
+            raise CallerError("the story has not begun; use the simulation inside `with`")
         return self._path
 
     def _open(self) -> None:
@@ -214,9 +232,17 @@ class Simulation:
             )
             runtime.engine.wrap_body = self._bodies.wrapper(loop)
             self._note("opened")
-            if self._drive(loop.create_task(self._begin(runtime))) is LoopEnd.DONE:
+            opening = loop.create_task(self._begin(runtime))
+            end = self._drive(opening)
+            failed = opening.done() and (opening.cancelled() or opening.exception() is not None)
+            if end is LoopEnd.DONE and not failed:
                 return
             self._bury()
+            # Where the story refused it a commit it is started again, as whoever looks after processes does.
+            if failed and self._refused_life != self.life:
+                opening.result()
+            if end is LoopEnd.AT_REST:
+                raise NotFinished("what opens the folder, or setup, waits for what nothing will ever deliver")
 
     async def _begin(self, runtime: Runtime) -> None:
         await runtime.open()
@@ -252,8 +278,9 @@ class Simulation:
         self._open()
 
     def crash(self) -> None:
-        """Let the process die now, and open the folder again."""
+        """Let the process die now, and open the folder again; raises `CallerError` inside the process."""
         self.runtime  # noqa: B018  # raises when there is none
+        self._refuse_inside("crash()")
         self._note("crash", "now")
         self._next_life()
 
@@ -302,6 +329,13 @@ class Simulation:
         """Callbacks of the event loop in this life: between any two the process can die, too."""
         return self._loop.callbacks
 
+    def _refuse_inside(self, what: str) -> None:
+        if self._loop.is_running():
+            raise CallerError(
+                f"{what} was called inside the process, where what follows it would still run; call it "
+                f"outside, or set crash_at(...) before"
+            )
+
     def _die(self, why: str) -> None:
         self._why = why
         self._note("crash", why)
@@ -326,6 +360,7 @@ class Simulation:
 
         With `unknown` nobody can know whether it is on disk (here it is), and the process ends itself.
         """
+        check_count(n, "the number of a commit that fails")
         self._failing.append((n, Outcome.UNKNOWN if unknown else Outcome.NOT_HAPPENED))
 
     def delay_commits(self, duration: Duration) -> None:
@@ -345,16 +380,25 @@ class Simulation:
         error   makes what they raise; a `ConnectionError` by default
         when    "before": the body does not run.  "after": it ran, and its answer is lost
         """
+        check_step_name(step)
+        check_count(times, "how often a step fails")
+        if when not in WHENS:
+            raise CallerError(f"a step fails before or after its body; got when={when!r}")
+        if error is not None:
+            check_callable(error, "error, which makes what a step raises,")
         self._bodies.fail(
             step, times, error or (lambda: ConnectionError(f"step {step} fails in the story")), when
         )
 
     def delay_step(self, step: str, duration: Duration) -> None:
         """Let each body of a step begin so much later, in virtual time."""
+        check_step_name(step)
         self._bodies.delay(step, to_seconds(duration, what=f"the delay of step {step}"))
 
     def mock_step(self, step: str, function: Callable[..., object]) -> None:
         """Run another function in place of a step's own, with the same arguments, from now on."""
+        check_step_name(step)
+        check_callable(function, f"what stands in for step {step}")
         self._bodies.replaced[step] = function
 
     def jump_clock(self, seconds: float) -> None:
@@ -362,6 +406,7 @@ class Simulation:
 
         Virtual time stands still by that.  A runtime notices within a second, as on a real machine.
         """
+        check_seconds(seconds, "what the wall clock is set by")
         self._wall_zero_us += round(seconds * _US)
         self._clock.wall_zero_us = self._wall_zero_us
         self._note("wall clock set", f"{seconds:+g} s")
@@ -370,6 +415,7 @@ class Simulation:
 
     def face(self, storm: Storm) -> None:
         """Let a storm come, counted from now; its seed, duplicates and order are the test's business."""
+        check_storm(storm)
         self._plan.add(storm.crashes)
         self._bodies.fail_some(storm.failing_bodies, storm.lost_answers)
         for n in storm.failing_commits:
@@ -399,6 +445,7 @@ class Simulation:
         Raises what the function raises, `ProcessDied` when the process dies first (the next life has begun
         then), and `NotFinished` when nothing is left that could end it.
         """
+        self.runtime  # noqa: B018  # raises when there is none
         task = self._loop.create_task(_call(lambda: function(*args, **kwargs)))
         return self._outcome(task, getattr(function, "__qualname__", repr(function)))
 
@@ -507,6 +554,9 @@ class Simulation:
 
         Raises what `Runtime.start` raises.
         """
+        check_count(copies, "copies of a start")
+        if not isinstance(workflow, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CallerError(f"expected a class of a workflow; got {workflow!r}")
         if id is None:
             self._ids += 1
             id = f"run-{self._ids}"
@@ -593,18 +643,20 @@ class Simulation:
         return list(self._reran)
 
     def _sum(self, counts: dict[BodyCount, int], step: str, run: SimRun[Any] | None) -> int:
+        check_step_name(step)
         address = None if run is None else self._address(run)
         return sum(n for body, n in counts.items() if body.step == step and address in (None, body.run))
 
     def _address(self, run: SimRun[Any]) -> str:
-        return f"{self.runtime.workflow_type(run.workflow).name}/{run.id}"
+        return f"{self.runtime.workflow_type(_run(run).workflow).name}/{run.id}"
 
     def _handle(self, run: SimRun[Out]) -> Run[Out]:
-        return self.runtime.run(cast("type[TakesNothing[Out]]", run.workflow), run.key)
+        return self.runtime.run(cast("type[TakesNothing[Out]]", _run(run).workflow), run.key)
 
     def _again_and_again(self, make: Callable[[], Coroutine[Any, Any, T]], what: str) -> T:
         """Do what does no harm when it is done twice, until the process lives long enough."""
         while True:
+            self.runtime  # noqa: B018  # raises when there is none
             life = self.life
             try:
                 return self._outcome(self._loop.create_task(_call(make)), what)
@@ -614,7 +666,7 @@ class Simulation:
                 raise
             except HoldfastError as error:
                 # The commit failed, or the runtime closed itself: a client tries again.
-                if not isinstance(error, StorageFailed) and self.life == life:
+                if self._runtime is None or (not isinstance(error, StorageFailed) and self.life == life):
                     raise
 
     # -- queues --------------------------------------------------------------------------------------------
@@ -625,6 +677,7 @@ class Simulation:
         copies   each message comes so often: senders that got no answer send again
         mix      in an order chosen by the seed
         """
+        check_count(copies, "copies of a message")
         messages = [body for body in bodies for _ in range(copies)]
         if mix:
             self._mixing.shuffle(messages)
@@ -652,6 +705,8 @@ class Simulation:
         outcome = next((outcome for n, outcome in self._failing if n == 0), None)
         self._failing = [(n, outcome) for n, outcome in self._failing if n > 0]
         self._unknown = outcome is Outcome.UNKNOWN
+        if outcome is not None:
+            self._refused_life = self.life
         if outcome is not Outcome.NOT_HAPPENED:
             return None
         return CommitResult(
@@ -747,6 +802,13 @@ def simulate(
 
 async def _call(function: Callable[[], Awaitable[T]]) -> T:
     return await function()
+
+
+def _run(run: SimRun[T]) -> SimRun[T]:
+    """Itself; raises `CallerError` when it is something else."""
+    if not isinstance(run, SimRun):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CallerError(f"expected a run as Simulation.start returns it; got {run!r}")
+    return run
 
 
 def _shown(body: BodyCount) -> str:

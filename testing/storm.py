@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
-from .crash import Crash
+from ..storage.errors import CallerError
+from .checks import check_count, check_seconds
+from .crash import Crash, check_crash
 
 # What there may be several of.
 _LISTS: Final = (
@@ -48,6 +50,27 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     clock_jumps: tuple[ClockJump, ...] = ()
     """When the wall clock is set."""
 
+    def check(self) -> Storm:
+        """Itself; raises `CallerError` when there can be no such storm."""
+        check_count(self.seed, "the seed of a storm", least=0)
+        check_count(self.duplicates, "duplicates", least=0)
+        check_count(self.slow_commits_ms, "slow_commits_ms", least=0)
+        for name in (*_LISTS, "order"):
+            things: object = getattr(self, name)
+            if not isinstance(things, (tuple, list)):
+                raise CallerError(f"{name} of a storm must be a tuple; got {things!r}")
+            for thing in cast("Iterable[object]", things):
+                if name == "crashes":
+                    check_crash(thing)
+                elif name == "clock_jumps":
+                    if not isinstance(thing, ClockJump):
+                        raise CallerError(f"expected a ClockJump(...); got {thing!r}")
+                    check_count(thing.commit, "the commit of a ClockJump")
+                    check_seconds(thing.seconds, "the seconds of a ClockJump")
+                else:
+                    check_count(thing, f"each of {name}", least=0 if name == "order" else 1)
+        return self
+
     def size(self) -> tuple[int, int]:
         """How much goes wrong, to compare storms: the number of things, and how hard they are to read."""
         things = self.duplicates + bool(self.seed) + bool(self.order) + bool(self.slow_commits_ms)
@@ -66,3 +89,10 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             things: tuple[object, ...] = getattr(self, name)
             for at in range(len(things)):
                 yield msgspec.structs.replace(self, **{name: things[:at] + things[at + 1 :]})
+
+
+def check_storm(storm: object) -> Storm:
+    """Itself; raises `CallerError` when it is something else, or can't be."""
+    if not isinstance(storm, Storm):
+        raise CallerError(f"expected a Storm(...); got {storm!r}")
+    return storm.check()
