@@ -68,7 +68,7 @@ async def tidy() -> None:
         TOLD.append("task left")
 
 
-class Hangs(Workflow):
+class HangsInside(Workflow):
     """Clean-up code in run(), too."""
 
     async def run(self, how: str) -> str:
@@ -90,7 +90,7 @@ def test_clean_up_code_of_a_dead_process_never_runs(how: str) -> None:
     """Not when it dies, not while the story goes on, not when it ends, not when the collector comes."""
     opened = ["door opened"] if how == "with" else []
     with simulate() as sim:
-        run = sim.start(Hangs, how, id="1")
+        run = sim.start(HangsInside, how, id="1")
         sim.advance(20)
         sim.crash()
         gc.collect()
@@ -105,7 +105,7 @@ def test_clean_up_code_of_a_dead_process_never_runs(how: str) -> None:
 def test_a_living_process_does_clean_up() -> None:
     """Without a crash all of it runs, as ever."""
     with simulate() as sim:
-        assert sim.result(sim.start(Hangs, "with", id="1")) == "with"
+        assert sim.result(sim.start(HangsInside, "with", id="1")) == "with"
     assert TOLD == ["door opened", "door closed", "body left", "run left"]
 
 
