@@ -32,10 +32,11 @@ from ..storage.keys import decode_key, next_prefix
 from .errors import ErrorRecord, record_error
 from .folder_view import decode_head
 from .system import Runtime
-from .workflow.divergence import Divergence, where
+from .workflow.divergence import Divergence
 from .workflow.head import ENDED, RunStatus
 from .workflow.journal import Finished, Fold, decode_records, journal_prefix, position_key
 from .workflow.live_run import LiveRun
+from .workflow.user_lines import where
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
 

@@ -1,13 +1,11 @@
 """One run in memory: its loop, what it asked for, and the delivery of outcomes, live and on replay.
 
-    run() asks  ->  pending op  ->  (gate)  ->  body or call  ->  record, staged  ->  delivered to run()  ->
-    at rest
-                                                                 ^ on replay the records come from here
+    run() asks -> pending op -> gate -> body or call -> record, staged -> delivered to run() -> at rest
+                                                       ^ on replay the records come from here
 
 Promises
   * Outcomes are delivered in the order of the journal, one at a time, each after the code woken by the one
-    before has come to rest.
-    Live and replay take the same way.
+    before has come to rest.  Live and replay take the same way.
   * P3: a step's body starts when everything recorded before is durable.
   * P5: what is recorded is never asked for again.
 """
@@ -17,8 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context
 from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -36,8 +33,6 @@ from .divergence import Divergence, ReplayCheck, UnreadableResult, newer_version
 from .head import RunHead, RunStatus
 from .journal import (
     POSITION_BYTES,
-    Failed,
-    Finished,
     Fold,
     Outcome,
     Record,
@@ -49,9 +44,11 @@ from .journal import (
     encode_record,
     journal_prefix,
 )
+from .leaving_memory import close_tasks
 from .ops import Op, OpFuture, raise_soon
 from .replay_loop import MainTask, ReplayLoop
 from .retry import Retry
+from .run_end import end_of
 from .step_op import StepOp
 from .versions import check_version
 
@@ -65,9 +62,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("holdfast.workflow")
 MAX_STEP_NAME_CHARACTERS = 256
-# Coroutines of runs that left memory and refuse to be closed: kept, so that the collector doesn't run them
-# on.
-UNCLOSED: list[Coroutine[Any, Any, object]] = []
 
 # The rest of what asyncio asks of a loop is refused by methods that are added to the class in a loop of its
 # file, which a type checker can't see.
@@ -624,33 +618,8 @@ class LiveRun:
             if writes:
                 self.activation.commit(writes, reserve=True)
             return
-        at_ms = self.now_ms()
-        error: BaseException | None = None
-        value = b""
-        if main.cancelled():
-            error = asyncio.CancelledError("run() was cancelled by itself")
-        else:
-            error = main.exception()
-            if error is None:
-                error = self.loop.mistake
-            if error is None:
-                try:
-                    value = self.type.encode_output(main.result())
-                except TypeError as mismatch:
-                    error = mismatch
-        if error is None:
-            self.engine.ended(self, "complete", Finished(at_ms, msgspec.Raw(value)), None, writes)
-            return
-        step = _failed_step(error)
-        if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
-            foreign = ForeignAwait(
-                f"run() awaited something of the outer event loop: I/O belongs in a step ({error})"
-            )
-            foreign.__cause__ = error
-            error = foreign
-        record = record_error(error)
-        failed = Failed(at_ms, record, None if step is None else step.step, 0 if step is None else step.nth)
-        self.engine.ended(self, "failed", failed, error, writes)
+        record, raised = end_of(main, self.loop, self.type, self.now_ms())
+        self.engine.ended(self, "complete" if raised is None else "failed", record, raised, writes)
 
     def stuck(self, error: ErrorRecord) -> None:
         """The run can't go on with this code; nothing of it is lost."""
@@ -669,58 +638,11 @@ class LiveRun:
         self.pending.clear()
         self._unstarted.clear()
         self.loop.closed = True
-        self._close_tasks()
+        close_tasks(self.loop, self._main, self)
         # Take the rings of references apart, so that memory comes back without the collector.
         self._main = None
         self.workflow.__dict__.pop("_live", None)
 
-    def _close_tasks(self) -> None:
-        """Close what run() waits in, here and not whenever the collector comes: `finally` blocks run now,
-        without any effect.
-
-        A dead process would not run them at all.  Steps and calls that they begin never end, and what they
-        raise is nobody's.
-        """
-        started, self.loop.tasks = self.loop.tasks, None
-        # The task of run() itself is made past the loop's create_task, so it isn't among them.
-        tasks = [task for task in (*(started or ()), self._main) if task is not None and not task.done()]
-        if not tasks:
-            return
-        context = Context()
-        context.run(CALLER.set, self)
-        for task in tasks:
-            cast("Any", task)._log_destroy_pending = False  # known to asyncio alone
-            coroutine = cast("Coroutine[Any, Any, object]", task.get_coro())
-            if not self.loop.close_coroutine(coroutine, context):
-                UNCLOSED.append(coroutine)
-            _stop_waiting(task)
-
     def failed_commit(self) -> StorageFailed | None:
         """Why a commit that this run rests on failed, if one did."""
         return self.engine.system.store.group_commit.failure(self.activation.dep)
-
-
-def _stop_waiting(task: asyncio.Task[Any]) -> None:
-    """Take apart the ring of a task whose coroutine was closed: it, the future it waited for, its callback.
-
-    The ring holds the whole run by its context.  Left to the collector, ended runs pile up in memory first.
-    """
-    future: Any = getattr(task, "_fut_waiter", None)  # known to asyncio alone, as the callbacks are
-    if future is not None:
-        for callback, _ in getattr(future, "_callbacks", None) or ():
-            future.remove_done_callback(callback)
-
-
-# How asyncio says that a future, and that a lock or a queue, belongs to another loop.
-_OTHER_LOOP = re.compile("attached to a different loop|bound to a different event loop")
-
-
-def _failed_step(error: BaseException) -> StepError | None:
-    if isinstance(error, StepError):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            found = _failed_step(one)
-            if found is not None:
-                return found
-    return None

@@ -25,9 +25,9 @@ from types import FrameType
 from typing import Final
 
 from ..errors import NotReplayable
-from .divergence import is_users, place
 from .lint_rules import CLOCK, rule_of
 from .replay_loop import ReplayLoop
+from .user_lines import is_users, place
 
 _CLOCKS: Final = frozenset(
     {

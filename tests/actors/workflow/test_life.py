@@ -15,7 +15,7 @@ import pytest
 from holdfast import Actor, Counter, Fatal, Limits, Retry, Runtime, StepError, Workflow
 from holdfast.actors.errors import InvalidInput, RunExists, RunFailed
 from holdfast.actors.workflow.journal import Redriven, StepDone, journal_prefix, position_key
-from holdfast.actors.workflow.live_run import UNCLOSED
+from holdfast.actors.workflow.leaving_memory import UNCLOSED
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.errors import NotRunning
 from holdfast.storage import layout

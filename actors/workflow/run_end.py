@@ -1,0 +1,63 @@
+"""How run() ended, as the last record of its journal."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from ..errors import ForeignAwait, StepError, record_error
+from .journal import Failed, Finished
+
+if TYPE_CHECKING:
+    from .replay_loop import ReplayLoop
+    from .workflow_type import WorkflowType
+
+# How asyncio says that a future, and that a lock or a queue, belongs to another loop.
+_OTHER_LOOP = re.compile("attached to a different loop|bound to a different event loop")
+
+
+def end_of(
+    main: asyncio.Task[object], loop: ReplayLoop, kind: WorkflowType, at_ms: int
+) -> tuple[Finished | Failed, BaseException | None]:
+    """The record of a run() that is done, and what it raised; None when it returned.
+
+    What a callback raised that no task took, and a result that doesn't fit the annotation, count as raised.
+    """
+    error: BaseException | None = None
+    value = b""
+    if main.cancelled():
+        error = asyncio.CancelledError("run() was cancelled by itself")
+    else:
+        error = main.exception()
+        if error is None:
+            error = loop.mistake
+        if error is None:
+            try:
+                value = kind.encode_output(main.result())
+            except TypeError as mismatch:
+                error = mismatch
+    if error is None:
+        return Finished(at_ms, msgspec.Raw(value)), None
+    step = _failed_step(error)
+    if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
+        foreign = ForeignAwait(
+            f"run() awaited something of the outer event loop: I/O belongs in a step ({error})"
+        )
+        foreign.__cause__ = error
+        error = foreign
+    name, nth = (None, 0) if step is None else (step.step, step.nth)
+    return Failed(at_ms, record_error(error), name, nth), error
+
+
+def _failed_step(error: BaseException) -> StepError | None:
+    if isinstance(error, StepError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            found = _failed_step(one)
+            if found is not None:
+                return found
+    return None
