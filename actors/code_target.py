@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import cast
@@ -46,18 +47,30 @@ def call_target(text: str) -> list[object]:
         raise CallerError(f"{text}: expected module:function; got {function!r}")
     try:
         return list(cast("Iterable[object]", function()))
+    except SystemExit as error:
+        raise CallerError(f"{text}: calling it ended the process (SystemExit: {error})") from error
     except Exception as error:  # of the user's own code: the command can't go on, and says so
         raise CallerError(f"{text}: calling it raised {error_text(error)}") from error
 
 
 def _import(name: str, text: str) -> ModuleType:
+    if not name or not all(part.isidentifier() for part in name.split(".")):
+        raise CallerError(f"{text}: {name!r} is no name of a module; give it as in an import statement")
+    package, _, last = name.rpartition(".")
+    if package and not hasattr(_import(package, text), "__path__") and name not in sys.modules:
+        raise CallerError(f"{text}: {package} is a module and no package, so there is no {last!r} in it")
     try:
         found = importlib.util.find_spec(name)
-    except (ModuleNotFoundError, ValueError) as error:
+    except ValueError as error:
         raise CallerError(f"{text}: there is no module {name!r} ({error})") from error
-    if found is None:
+    if found is None and name not in sys.modules:
         raise CallerError(f"{text}: there is no module {name!r}; give its name as in an import statement")
     try:
         return importlib.import_module(name)
+    except SystemExit as error:  # the command would end as if all were well
+        raise CallerError(
+            f"{text}: importing {name} ended the process (SystemExit: {error}); what a script does belongs "
+            f"below `if __name__ == '__main__'`"
+        ) from error
     except Exception as error:  # of the module's own code: the command can't go on, and says so
         raise CallerError(f"{text}: importing {name} raised {error_text(error)}") from error

@@ -201,6 +201,44 @@ def test_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(tmp_path / "nothing"), __name__]) == 2
 
 
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("ends_when_imported", "SystemExit"),
+        ("package_that_raises.inner", "ZeroDivisionError"),
+        ("plain_module.inner", "no package"),
+        ("plain_module.py", "no package"),
+        ("./plain_module", "no name of a module"),
+        ("..plain_module", "no name of a module"),
+        ("", "no name of a module"),
+    ],
+)
+def test_targets_that_can_not_be_imported(
+    target: str,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is exit code 2 and a sentence; a module that ends the process must not look like a success."""
+    (tmp_path / "ends_when_imported.py").write_text("import sys\nsys.exit(0)\n", encoding="utf-8")
+    (tmp_path / "plain_module.py").write_text("", encoding="utf-8")
+    (tmp_path / "package_that_raises").mkdir()
+    (tmp_path / "package_that_raises" / "__init__.py").write_text("1 / 0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["replay", str(tmp_path / "nothing"), target]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_deps_that_end_the_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deps_that_exit.py").write_text("import sys\ndef deps(): sys.exit(0)\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["replay", str(tmp_path / "nothing"), __name__, "--deps", "deps_that_exit:deps"]) == 2
+    assert "SystemExit" in capsys.readouterr().err
+
+
 class Bank(abc.ABC):
     """A client that run() takes from deps to name a step's body."""
 
