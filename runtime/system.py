@@ -3,7 +3,7 @@
 It makes the parts, opens and closes them, and is all that they know of each other.
 
     store <- directory (activations) <- refs
-          <- alarm scheduler, expiry, watchdog
+          <- alarm scheduler, expiry, watchdog, large writes, limited log, spare memory
 
 `holdfast.Runtime` (actors/system.py) adds the workflow engine and the queues on top.
 """
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("holdfast.runtime")
 A = TypeVar("A", bound=Actor)
 # The writer thread must get the interpreter between two turns of a busy loop: below the length of a turn, see
-# group_commit.py.
+# commit_writer.py.
 SWITCH_INTERVAL_SECONDS = 50e-6
 # A thousand runs in flight are some 60 000 objects that the collector would go through again and again at
 # Python's own threshold of 700, for a third of the time a run takes, and find nothing: ended turns and runs

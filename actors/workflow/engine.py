@@ -1,13 +1,11 @@
-"""The workflow engine: starts runs, gives them places, takes them up again, and records what became of their
-steps.
+"""The workflow engine: starts runs, gives them places, puts them to rest, takes them up again, ends them.
 
 It stands on the runtime: a run is an actor keyed by its id, its head a declared field, its journal rows under
-its number, its waking an alarm.  Every change of a run is one commit of that actor.
+its number, its waking an alarm.  A change of a run is whole in one commit.
 
 Promises
   * A run that was acknowledged is found again after any crash: running ones by their status, sleeping ones by
-    their alarm,
-    queued ones when a place is free.
+    their alarm, queued ones when a place is free.
   * P8: a run at rest for long leaves memory; a queued one never was there.
 """
 
