@@ -26,7 +26,8 @@ from .errors import InvalidActor, InvalidResult
 
 # Written anew with each turn that changes any of the fields, and in one piece; as large as a value may be.
 MAX_RECORD_BYTES: Final = 8 << 20
-_VERSION: Final = "__version"
+# The first entry of a stored record: what `version` of the class wrote it.
+VERSION_FIELD: Final = "__version"
 _TAKEN: Final = frozenset({"alarms", "indexes", "key", "name", "runtime", "storage", "version"})
 
 
@@ -63,7 +64,7 @@ class FieldPlan:
             self._struct = msgspec.defstruct(
                 f"{actor_class.__name__}Fields",
                 fields,
-                rename={"version_": _VERSION},
+                rename={"version_": VERSION_FIELD},
             )
             self._decode = msgspec.msgpack.Decoder(self._struct).decode
         except TypeError as error:
@@ -127,14 +128,14 @@ class FieldPlan:
 
     def _upgraded(self, record: bytes) -> object:
         data: dict[str, object] = decode_plain(record)
-        stored_version = data.pop(_VERSION, 1)
+        stored_version = data.pop(VERSION_FIELD, 1)
         upgrade = getattr(self.actor_class, "upgrade", None)
         if upgrade is None:
             raise ValueError(
                 f"stored version {stored_version}, the class has version {self._version} and no upgrade()"
             )
         upgraded = dict(upgrade(stored_version, data))
-        upgraded[_VERSION] = self._version
+        upgraded[VERSION_FIELD] = self._version
         return self._decode(ENCODER.encode(upgraded))
 
 

@@ -21,6 +21,7 @@ from ..actors.workflow.journal import (
     StepFailed,
     Terminated,
     TimerFired,
+    VersionTaken,
 )
 from ..runtime.address import ActorKey, show_address
 from ..storage import layout
@@ -103,7 +104,9 @@ def record_text(record: Record) -> str:
         return f"failed: {record.error}"
     if isinstance(record, Terminated):
         return f"terminated: {record.reason}"
-    return "redriven" if isinstance(record, Redriven) else type(record).__name__.lower()
+    if isinstance(record, VersionTaken):
+        return f"version {record.number} of {record.tag!r}"
+    return "redriven"
 
 
 def _step(name: str, nth: int) -> str:

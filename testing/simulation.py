@@ -22,7 +22,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ from ..actors.errors import RunFailed
 from ..actors.handle import Run
 from ..actors.ids import seed_ids
 from ..actors.system import OnConflict, Runtime, TakesInput, TakesNothing
-from ..actors.workflow.head import ENDED, RunStatus
+from ..actors.workflow.head import ALL_STATUSES, ENDED, RunStatus
 from ..actors.workflow.journal import Record
 from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
@@ -611,7 +611,7 @@ class Simulation:
     def pending(self) -> list[Pending]:
         """Runs that have not ended, the oldest first, with what they wait for."""
         runtime = self.runtime
-        open_statuses = cast("Collection[RunStatus]", [one for one in _STATUSES if one not in ENDED])
+        open_statuses = [one for one in ALL_STATUSES if one not in ENDED]
         live = {str(run.activation.ref): run for run in runtime.engine.live_runs()}
         found: list[Pending] = []
         for info in runtime.runs(status=open_statuses, limit=10_000):
@@ -759,9 +759,6 @@ class Simulation:
     def _state_text(self) -> str:
         pending = "\n".join(map(str, self.pending()))
         return f"pending:\n{pending or 'nothing'}\n{self.story}"
-
-
-_STATUSES: Final[tuple[RunStatus, ...]] = ("queued", "running", "waiting", "retrying", "paused", "stuck")
 
 
 def simulate(

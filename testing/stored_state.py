@@ -14,13 +14,14 @@ import msgspec
 from ..actors.workflow.workflow_type import WorkflowType
 from ..runtime.address import ActorKey, show_address
 from ..runtime.alarms import AlarmRecord
+from ..runtime.fields import VERSION_FIELD
 from ..storage import layout
 from ..storage.keys import decode_key, decode_number
 
 if TYPE_CHECKING:
     from ..actors.system import Runtime
 
-# By address, then by kind ("fields", "storage", "rows", "alarms").
+# By address, then by kind ("fields", "storage", "rows", "shared rows", "alarms", "replies").
 StoredState: TypeAlias = dict[str, dict[str, object]]
 _decode: Final = msgspec.msgpack.Decoder().decode
 _decode_alarm: Final = msgspec.msgpack.Decoder(AlarmRecord).decode
@@ -107,7 +108,4 @@ def _without(value: object, ignore: Collection[str]) -> object:
     if not isinstance(value, dict):
         return value
     fields = cast("dict[str, object]", value)
-    return {name: one for name, one in fields.items() if name not in ignore and name != _VERSION}
-
-
-_VERSION: Final = "__version"
+    return {name: one for name, one in fields.items() if name not in ignore and name != VERSION_FIELD}

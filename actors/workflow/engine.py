@@ -6,7 +6,7 @@ its number, its waking an alarm.  A change of a run is whole in one commit.
 Promises
   * A run that was acknowledged is found again after any crash: running ones by their status, sleeping ones by
     their alarm, queued ones when a place is free.
-  * P8: a run at rest for long leaves memory; a queued one never was there.
+  * P8: a run at rest for long leaves memory; one that is queued when it is started is not even there.
 """
 
 from __future__ import annotations

@@ -2,6 +2,13 @@
 
 The model: a completed flush makes durable what was written before it, the length of the file included; of the
 rest each write is kept, dropped or torn, and a sector of 512 bytes is written whole or not at all.
+
+A trace is a row of records: kind, place in the file (8 bytes), number of bytes (4 bytes), the bytes.
+
+    W   a write began
+    S   the write just begun has returned and is durable by itself (its handle was opened O_DSYNC)
+    F   a flush has completed
+    N   a note: what the outside was told
 """
 
 from __future__ import annotations
@@ -55,8 +62,10 @@ def images(trace: Path, base: bytes, chance: random.Random, torn: int) -> Iterat
             disk.pending.append((at, data))
         elif kind == b"S":
             _put(disk.durable, *disk.pending.pop())
-        else:
+        elif kind == b"F":
             disk.flush()
+        else:
+            raise ValueError(f"{trace} has a record of an unknown kind {kind!r}")
         yield Image(bytes(disk.durable), list(notes), event, "flushed")
         if disk.pending:
             yield Image(disk.with_writes(disk.pending), list(notes), event, "all")

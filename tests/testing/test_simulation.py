@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from holdfast import Counter
+from holdfast import Counter, Workflow
 from holdfast.testing import Crash, simulate
 from tests.testing.support import RESULT_OF_FIVE, FiveSteps
 
@@ -45,3 +45,18 @@ def test_a_crash_at_every_place(seed: int) -> None:
         assert len(places) == 2 * (9 + 5)  # nine commits and five bodies
     for place in places:
         story(place)
+
+
+class Versioned(Workflow):
+    """Takes a version on its way."""
+
+    async def run(self) -> int:
+        return self.version("greeting", 2)
+
+
+def test_the_journal_tells_versions() -> None:
+    """A version that a run took stands in its journal with tag and number."""
+    with simulate() as sim:
+        run = sim.start(Versioned)
+        assert sim.result(run) == 2
+        assert "version 2 of 'greeting'" in sim.journal(run)
