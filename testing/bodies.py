@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..actors.workflow.step_op import StepOp
 
 
-class BodyCount(msgspec.Struct, frozen=True):
+class BodyKey(msgspec.Struct, frozen=True):
     """Which body of a step: of a run ("Type/key"), a step name and the how-manyth use of it."""
 
     run: str
@@ -37,11 +37,11 @@ class _Fault(msgspec.Struct):
 class BodyStage(Protocol):
     """What hears of bodies: the simulation."""
 
-    def body_begins(self, body: BodyCount, attempt: int) -> bool:
+    def body_begins(self, body: BodyKey, attempt: int) -> bool:
         """A body is about to begin; True when the process died."""
         ...
 
-    def body_ended(self, body: BodyCount, attempt: int, error: BaseException | None) -> bool:
+    def body_ended(self, body: BodyKey, attempt: int, error: BaseException | None) -> bool:
         """A body ended and its outcome is not recorded yet; True when the process died."""
         ...
 
@@ -52,8 +52,8 @@ class Bodies:
     def __init__(self, stage: BodyStage) -> None:
         self._stage = stage
         # Bodies begun, and bodies that returned: their effect happened, recorded or not.
-        self.begun: Counter[BodyCount] = Counter()
-        self.returned: Counter[BodyCount] = Counter()
+        self.begun: Counter[BodyKey] = Counter()
+        self.returned: Counter[BodyKey] = Counter()
         self.replaced: dict[str, Callable[..., object]] = {}
         self._faults: dict[str, list[_Fault]] = {}
         self._delay_seconds: dict[str, float] = {}
@@ -119,7 +119,7 @@ class BodyWrapper:
 class _Body:
     """One attempt: called in place of the step's function."""
 
-    __slots__ = ("_attempt", "_function", "_life", "_may_retry", "_ordinal", "_thread", "count")
+    __slots__ = ("_attempt", "_function", "_life", "_may_retry", "_ordinal", "_thread", "key")
 
     def __init__(self, life: BodyWrapper, op: StepOp, function: Callable[..., object]) -> None:
         self._life = life
@@ -128,27 +128,27 @@ class _Body:
         self._thread = op.thread
         self._may_retry = op.attempts < op.retry.limit
         self._ordinal = 0
-        self.count = BodyCount(str(op.run.activation.ref), op.name, op.nth)
+        self.key = BodyKey(str(op.run.activation.ref), op.name, op.nth)
 
     def __call__(self, *args: object) -> object:
-        seconds = self._life.bodies.delay_seconds(self.count.step)
+        seconds = self._life.bodies.delay_seconds(self.key.step)
         if seconds:
             if self._thread:
-                raise CallerError(f"step {self.count.step} runs in a thread, so it can't be delayed")
+                raise CallerError(f"step {self.key.step} runs in a thread, so it can't be delayed")
             return self._later(seconds, args)
-        if self._life.stage.body_begins(self.count, self._attempt):
+        if self._life.stage.body_begins(self.key, self._attempt):
             return self._life.loop.never()
         return self._run(args)
 
     async def _later(self, seconds: float, args: tuple[object, ...]) -> object:
         await asyncio.sleep(seconds)
-        if self._life.stage.body_begins(self.count, self._attempt):
+        if self._life.stage.body_begins(self.key, self._attempt):
             await self._life.loop.never()
         result = self._run(args)
         return await cast("Awaitable[object]", result) if hasattr(result, "__await__") else result
 
     def _run(self, args: tuple[object, ...]) -> object:
-        self._life.bodies.begun[self.count] += 1
+        self._life.bodies.begun[self.key] += 1
         self._ordinal = self._life.bodies.next_ordinal()
         try:
             fault = self._fault("before")
@@ -156,7 +156,7 @@ class _Body:
                 raise fault
             result = self._function(*args)
         except Exception as error:
-            if self._life.stage.body_ended(self.count, self._attempt, error):
+            if self._life.stage.body_ended(self.key, self._attempt, error):
                 return self._life.loop.never()
             raise
         if hasattr(result, "__await__"):
@@ -168,7 +168,7 @@ class _Body:
             result = await running
         except BaseException as error:
             # A dead process gets here by nothing, and a body that was given up has no outcome.
-            if isinstance(error, Exception) and self._life.stage.body_ended(self.count, self._attempt, error):
+            if isinstance(error, Exception) and self._life.stage.body_ended(self.key, self._attempt, error):
                 await self._life.loop.never()
             raise
         if self._returned():
@@ -176,13 +176,13 @@ class _Body:
         return result
 
     def _fault(self, when: When) -> Exception | None:
-        return self._life.bodies.fault(self.count.step, when, self._ordinal, self._may_retry)
+        return self._life.bodies.fault(self.key.step, when, self._ordinal, self._may_retry)
 
     def _returned(self) -> bool:
         """The effect happened: raises where the answer is to be lost; True when the process died."""
-        self._life.bodies.returned[self.count] += 1
+        self._life.bodies.returned[self.key] += 1
         fault = self._fault("after")
-        died = self._life.stage.body_ended(self.count, self._attempt, fault)
+        died = self._life.stage.body_ended(self.key, self._attempt, fault)
         if fault is not None and not died:
             raise fault
         return died

@@ -46,7 +46,7 @@ from ..storage.commit_log import CommitLog, CommitResult, Outcome
 from ..storage.commit_writer import Committed
 from ..storage.errors import CallerError, HoldfastError, StorageFailed
 from ..storage.store import Store
-from .bodies import Bodies, BodyCount
+from .bodies import Bodies, BodyKey
 from .calls import Calls
 from .checks import check_callable, check_count, check_seconds, check_step_name
 from .crash import WHENS, Crash, CrashPlan, Place, When
@@ -642,7 +642,7 @@ class Simulation:
         """Bodies that began after the outcome of their step was recorded: there must not be any (P5)."""
         return list(self._reran)
 
-    def _sum(self, counts: dict[BodyCount, int], step: str, run: SimRun[Any] | None) -> int:
+    def _sum(self, counts: dict[BodyKey, int], step: str, run: SimRun[Any] | None) -> int:
         check_step_name(step)
         address = None if run is None else self._address(run)
         return sum(n for body, n in counts.items() if body.step == step and address in (None, body.run))
@@ -734,7 +734,7 @@ class Simulation:
             return CommitResult(Outcome.UNKNOWN, error)
         return result
 
-    def body_begins(self, body: BodyCount, attempt: int) -> bool:
+    def body_begins(self, body: BodyKey, attempt: int) -> bool:
         """See `BodyStage`."""
         if self._plan.reached("step", "before", body.step):
             self._die(f"before the body of {_shown(body)}")
@@ -745,7 +745,7 @@ class Simulation:
             self._note("broken promise", f"{_shown(body)} is recorded and runs again")
         return False
 
-    def body_ended(self, body: BodyCount, attempt: int, error: BaseException | None) -> bool:
+    def body_ended(self, body: BodyKey, attempt: int, error: BaseException | None) -> bool:
         """See `BodyStage`."""
         self._note("body", f"{_shown(body)} {'returned' if error is None else f'raised {error!r}'}")
         if self._plan.reached("step", "after", body.step):
@@ -808,5 +808,5 @@ def _run(run: SimRun[T]) -> SimRun[T]:
     return run
 
 
-def _shown(body: BodyCount) -> str:
+def _shown(body: BodyKey) -> str:
     return f"{body.run} step {body.step}" + ("" if body.nth == 1 else f" (use {body.nth})")

@@ -62,7 +62,7 @@ class Pipeline:
         settings = settings or Settings()
         self.queue: Queue = runtime.get(Queue, EVENT_QUEUE)
         self.store: EventStore = runtime.get(EventStore, STORE_KEY)
-        self._consumer = runtime.bind(
+        runtime.bind(
             EVENT_QUEUE,
             ProcessEvent,
             id=lambda message_id, event: run_key(event.event_id, event.batch_id),
