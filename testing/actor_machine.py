@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from ..runtime.actor import Actor
 from ..runtime.durations import Duration, to_seconds
 from ..runtime.limits import Limits
+from ..storage.errors import CallerError
 from .sim_runtime import Plans
 from .simulation import Deps, Setup, Simulation
 
@@ -63,6 +64,9 @@ def actor_machine(
     """
     from .machine import make_machine
 
+    wanted: object = actor_type
+    if not isinstance(wanted, type) or not issubclass(wanted, Actor):
+        raise CallerError(f"expected a subclass of Actor; got {wanted!r}")
     plans = Plans()
     given_types: tuple[type[Actor], ...] = (actor_type, *types)
 

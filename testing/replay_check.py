@@ -6,30 +6,29 @@ story is watched: a step whose outcome is recorded must never run again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
 from ..actors.durable_queue import Queue
 from ..actors.errors import RunFailed
-from ..actors.system import Runtime
 from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
 from ..runtime.durations import Duration
 from ..storage.errors import CallerError
+from .checks import check_callable
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ReplayViolation
 from .sim_run import SimRun
 from .sim_runtime import Plans
-from .simulation import Simulation
+from .simulation import Setup, Simulation
 from .source import Source
 from .stored_state import StoredState, kept_replies, stored_state
-from .storm import Storm
+from .storm import Storm, check_storm
 
 MakeDeps: TypeAlias = Callable[[], Iterable[object]]
 Observe: TypeAlias = Callable[..., object]
-Setup: TypeAlias = Callable[[Runtime], Awaitable[object] | None]
 _CALM: Final = Storm()
 # Runs that one story may start by a queue.
 MAX_RUNS: Final = 10_000
@@ -49,6 +48,41 @@ class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
     after: Duration | None = None
     limit: Duration = "400d"
     queue: GivenKey | None = None
+
+
+def make_plan(
+    workflow: type[object],
+    *,
+    deps: MakeDeps | None,
+    observe: Observe | None,
+    setup: Setup | None,
+    ignore: Collection[str],
+    leave_out: Collection[type[Actor]],
+    after: Duration | None,
+    limit: Duration,
+    queue: GivenKey | None,
+) -> ReplayPlan:
+    """The plan of a property; raises `CallerError` when there can be none."""
+    for function, what in ((deps, "deps, which makes the objects of a story,"), (observe, "observe")):
+        if function is not None:
+            check_callable(function, what)
+    if isinstance(ignore, str):
+        raise CallerError(f"ignore must be a list of names of fields; got {ignore!r}")
+    left_out: Iterable[object] = leave_out
+    for kind in left_out:
+        if not isinstance(kind, type):
+            raise CallerError(f"leave_out must be a list of classes of actors; got {kind!r} in it")
+    return ReplayPlan(
+        workflow=workflow,
+        deps=deps,
+        observe=observe,
+        setup=setup,
+        ignore=frozenset(ignore),
+        leave_out=tuple(leave_out),
+        after=after,
+        limit=limit,
+        queue=queue,
+    )
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -103,17 +137,20 @@ def check_replay(
     queue       the inputs are sent to this queue in place of starts; `setup` has to bind it to the workflow,
                 with an id that follows from the message's body
     """
-    plan = ReplayPlan(
-        workflow=workflow,
+    plan = make_plan(
+        workflow,
         deps=deps,
         observe=observe,
         setup=setup,
-        ignore=frozenset(ignore),
-        leave_out=tuple(leave_out),
+        ignore=ignore,
+        leave_out=leave_out,
         after=after,
         limit=limit,
         queue=queue,
     )
+    check_storm(storm)
+    if not inputs:
+        raise CallerError("a story without inputs shows nothing; [()] is one run without an input")
     plans = Plans()
     compare(plan, inputs, storm, play(plan, inputs, _CALM, plans), plans)
 
@@ -164,6 +201,11 @@ def _begin(sim: Simulation, plan: ReplayPlan, inputs: Sequence[object], storm: S
             sim.send(plan.queue, inputs[place], copies=copies)
         _let_pass(sim, plan)
         keys = sim.runtime.keys(cast("type[Actor]", plan.workflow), limit=MAX_RUNS)
+        if not keys and storm == _CALM:
+            raise CallerError(
+                f"no message of queue {plan.queue!r} started a run of {plan.workflow.__name__}: setup has to "
+                f"bind the queue to it"
+            )
         return [SimRun[Any](plan.workflow, key) for key in keys]
     start = cast("Callable[..., SimRun[Any]]", sim.start)
     started: dict[int, SimRun[Any]] = {}

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
 from ..runtime.durations import Duration
+from .checks import check_count
 from .crash import Crash
 from .errors import ReplayViolation
-from .replay_check import TIMES, Ended, MakeDeps, Observe, ReplayPlan, Setup, compare, play
+from .replay_check import TIMES, Ended, MakeDeps, Observe, ReplayPlan, compare, make_plan, play
 from .sim_runtime import Plans
+from .simulation import Setup
 from .storm import ClockJump, Storm
 
 if TYPE_CHECKING:
@@ -77,17 +79,28 @@ def replay_property(
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
 
-    plan = ReplayPlan(
-        workflow=workflow,
+    plan = make_plan(
+        workflow,
         deps=deps,
         observe=observe,
         setup=setup,
-        ignore=frozenset(ignore),
-        leave_out=tuple(leave_out),
+        ignore=ignore,
+        leave_out=leave_out,
         after=after,
         limit=limit,
         queue=queue,
     )
+    for most, what in (
+        (crashes, "crashes"),
+        (duplicates, "duplicates"),
+        (failures, "failures"),
+        (failing_commits, "failing_commits"),
+        (unknown_commits, "unknown_commits"),
+        (clock_jumps, "clock_jumps"),
+    ):
+        check_count(most, what, least=0)
+    check_count(runs, "runs")
+    check_count(examples, "examples")
     plans = Plans()
     one_input: SearchStrategy[Any] = st.just(()) if inputs is None else inputs
 

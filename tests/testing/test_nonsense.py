@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import strategies as st
 
 from holdfast import Counter, Runtime, Workflow
 from holdfast.storage.errors import CallerError, FolderInUse, FolderRefused, StorageFailed
-from holdfast.testing import ClockJump, Crash, NotFinished, Simulation, Storm, check_replay, simulate
+from holdfast.testing import (
+    ClockJump,
+    Crash,
+    NotFinished,
+    Simulation,
+    Storm,
+    actor_machine,
+    check_replay,
+    replay_property,
+    simulate,
+)
 
 
 class Simple(Workflow):
@@ -200,3 +211,28 @@ def test_a_disk_that_refuses_is_still_told_to_who_called() -> None:
         with pytest.raises(StorageFailed):
             sim.call(Counter, "a").increment()
         assert cast("int", sim.call(Counter, "a").increment()) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"deps": [1]}, {"observe": 5}, {"ignore": "updated_ms"}, {"leave_out": [5]}, {"setup": 5},
+        {"queue": "bound to nothing"}, {"crashes": -1}, {"runs": 0}, {"examples": 0}, {"duplicates": "x"},
+    ],
+)  # fmt: skip
+def test_properties_that_make_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(CallerError):
+        cast("Any", replay_property)(Simple, inputs=st.integers(0, 3), **options)
+
+
+def test_a_story_without_inputs_or_storm_shows_nothing() -> None:
+    with pytest.raises(CallerError, match="without inputs"):
+        check_replay(Simple, [], Storm())
+    with pytest.raises(CallerError, match="Storm"):
+        check_replay(Simple, [1], cast("Storm", None))
+
+
+@pytest.mark.parametrize("actor", [5, None, int])
+def test_a_machine_is_over_actors(actor: Any) -> None:
+    with pytest.raises(CallerError, match="subclass of Actor"):
+        actor_machine(actor)
