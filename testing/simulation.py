@@ -611,7 +611,7 @@ class Simulation:
     def pending(self) -> list[Pending]:
         """Runs that have not ended, the oldest first, with what they wait for."""
         runtime = self.runtime
-        open_statuses = [one for one in ALL_STATUSES if one not in ENDED]
+        open_statuses: list[RunStatus] = [one for one in ALL_STATUSES if one not in ENDED]
         live = {str(run.activation.ref): run for run in runtime.engine.live_runs()}
         found: list[Pending] = []
         for info in runtime.runs(status=open_statuses, limit=10_000):
