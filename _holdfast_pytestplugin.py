@@ -29,8 +29,9 @@ def sim(request: pytest.FixtureRequest) -> Iterator[Simulation]:
 
     node: pytest.Item = request.node
     mark = node.get_closest_marker("simulate")
+    arguments: tuple[Any, ...] = () if mark is None else mark.args
     options: dict[str, Any] = {} if mark is None else dict(mark.kwargs)
-    with simulate(**options) as simulation:
+    with simulate(*arguments, **options) as simulation:  # arguments without a name are refused there
         yield simulation
 
 

@@ -36,6 +36,30 @@ def test_the_mark_gives_options(sim: Simulation) -> None:
     assert (sim.seed, sim.now_ms) == (7, 1_000_000_000_000)
 
 
+def test_a_mark_that_makes_no_sense_is_told(tmp_path: Path) -> None:
+    """Options without a name, unknown ones, and values that can't be; a setup that raises fails the test."""
+    code = """
+import pytest
+
+@pytest.mark.simulate(7)
+def test_without_a_name(sim): ...
+
+@pytest.mark.simulate(sead=7)
+def test_unknown(sim): ...
+
+@pytest.mark.simulate(seed="7")
+def test_value(sim): ...
+
+@pytest.mark.simulate(setup=lambda runtime: 1 / 0)
+def test_setup(sim): ...
+"""
+    status, printed = run_pytest(tmp_path, code)
+    assert status == 1
+    assert "4 errors" in printed
+    for told in ("positional", "sead", "whole number", "ZeroDivisionError"):
+        assert told in printed
+
+
 def test_the_story_of_a_failed_test_is_shown(tmp_path: Path) -> None:
     """Below the traceback stands what happened."""
     code = """
