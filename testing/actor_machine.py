@@ -1,20 +1,22 @@
 """`actor_machine`: the base of a hypothesis state machine over actors, with crashes and time as rules.
 
-class CartMachine(actor_machine(Cart)):
-    def __init__(self) -> None:
-        super().__init__()
-        self.model: dict[str, int] = {}
+    class CartMachine(actor_machine(Cart)):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model: dict[str, int] = {}
 
-    @rule(sku=st.sampled_from(["pear", "fig"]))
-    def add(self, sku: str) -> None:
-        self.run(self.actor("ann").add, sku)
-        self.model[sku] = self.model.get(sku, 0) + 1
+        @rule(sku=st.sampled_from(["pear", "fig"]))
+        def add(self, sku: str) -> None:
+            self.run(self.actor("ann").add, sku)
+            self.model[sku] = self.model.get(sku, 0) + 1
 
-    @invariant()
-    def it_is_all_there(self) -> None:
-        assert self.run(self.actor("ann").items_now) == self.model
+        @invariant()
+        def it_is_all_there(self) -> None:
+            assert self.run(self.actor("ann").items_now) == self.model
 
-TestCart = CartMachine.TestCase
+    TestCart = CartMachine.TestCase
+
+It needs hypothesis, which is imported when a base is made and not before.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def actor_machine(
     """
     from .machine import make_machine
 
-    wanted: object = actor_type
+    wanted = cast("object", actor_type)
     if not isinstance(wanted, type) or not issubclass(wanted, Actor):
         raise CallerError(f"expected a subclass of Actor; got {wanted!r}")
     plans = Plans()

@@ -68,8 +68,7 @@ def make_plan(
             check_callable(function, what)
     if isinstance(ignore, str):
         raise CallerError(f"ignore must be a list of names of fields; got {ignore!r}")
-    left_out: Iterable[object] = leave_out
-    for kind in left_out:
+    for kind in cast("Iterable[object]", leave_out):
         if not isinstance(kind, type):
             raise CallerError(f"leave_out must be a list of classes of actors; got {kind!r} in it")
     return ReplayPlan(
