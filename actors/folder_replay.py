@@ -27,7 +27,7 @@ from ..runtime.ref import Ref
 from ..storage import layout
 from ..storage.backup import backup_now
 from ..storage.environment import Environment
-from ..storage.errors import HoldfastError
+from ..storage.errors import HoldfastError, StorageError
 from ..storage.keys import decode_key, next_prefix
 from .errors import ErrorRecord, record_error
 from .folder_view import decode_head
@@ -84,7 +84,11 @@ async def replay_folder(
     Raises `FolderRefused`, `FormatRefused` or `Damaged` when the folder can't be read, and `StorageError`
     when the copy can't be made.
     """
-    with tempfile.TemporaryDirectory(prefix="holdfast-replay-", dir=scratch) as made:
+    try:
+        room = tempfile.TemporaryDirectory(prefix="holdfast-replay-", dir=scratch)
+    except OSError as error:
+        raise StorageError(f"no copy can be made in {scratch or 'the temporary folder'}: {error}") from error
+    with room as made:
         copy = Path(made) / "copy"
         environment = Environment(path, read_only=True)
         try:

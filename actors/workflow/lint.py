@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ...runtime.error_text import error_text
 from ...storage.errors import CallerError
 from .lint_rules import CHANGING, METHODS, NAMES, SETS, SHARED, Rule, rule_of
 
@@ -46,11 +47,15 @@ class Finding(NamedTuple):
 def lint_targets(targets: Iterable[str]) -> list[Finding]:
     """Look at files, folders (all Python files below) and modules, by path or by name.
 
-    Raises `CallerError` when there is no such thing, or when a file can't be read as Python.
+    Raises `CallerError` when there is no such thing, when a folder has no Python file, and when a file can't
+    be read as Python.
     """
     findings: list[Finding] = []
     for target in targets:
-        for file in _files(target):
+        files = _files(target)
+        if not files:
+            raise CallerError(f"there is no Python file in folder {target!r}, so nothing was looked at")
+        for file in files:
             try:
                 source = file.read_text(encoding="utf-8")
                 findings += lint_source(source, str(file))
@@ -78,6 +83,8 @@ def _files(target: str) -> list[Path]:
         spec = importlib.util.find_spec(target)
     except (ImportError, ValueError) as error:
         raise CallerError(f"there is neither a path nor a module {target!r}: {error}") from error
+    except (Exception, SystemExit) as error:  # of the code of a package above it, which is imported for that
+        raise CallerError(f"importing the package of {target!r} raised {error_text(error)}") from error
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise CallerError(f"there is neither a path nor a module with a source {target!r}")
     if spec.submodule_search_locations:

@@ -230,6 +230,12 @@ def test_targets_that_can_not_be_imported(
     assert told in capsys.readouterr().err
 
 
+def test_a_scratch_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scratch = str(tmp_path / "nowhere")
+    assert main(["replay", str(tmp_path / "nothing"), __name__, "--scratch", scratch]) == 2
+    assert scratch in capsys.readouterr().err
+
+
 def test_deps_that_end_the_process(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,6 +226,21 @@ def test_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         lint_targets(["sys"])
 
 
+def test_targets_where_nothing_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without code, and packages whose import fails or ends the process, are told."""
+    (tmp_path / "no_code").mkdir()
+    with pytest.raises(CallerError, match="no Python file"):
+        lint_targets([str(tmp_path / "no_code")])
+    for name, source in (("lint_raises", "1 / 0\n"), ("lint_exits", "import sys\nsys.exit(0)\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CallerError, match="ZeroDivisionError"):
+        lint_targets(["lint_raises.inner"])
+    with pytest.raises(CallerError, match="SystemExit"):
+        lint_targets(["lint_exits.inner"])
+
+
 def test_our_own_workflows_are_clean() -> None:
     """The examples keep to what they teach."""
     assert lint_targets([str(ROOT / "examples"), "holdfast.examples.events_pipeline.workflow"]) == []
