@@ -6,7 +6,8 @@ Steps 2 to 4 of the way of a workflow step.  The body runs in the outer loop, or
 Promises
   * P3: a body begins when everything that was recorded before is durable.
   * P6: an actor call in a body takes effect exactly once, over all attempts; see exact_calls.py.
-  * Whatever a body raises fails the attempt and harms nobody else.
+  * Whatever a body raises fails the attempt and stops nobody else; only a KeyboardInterrupt goes on, to the
+    outer loop.
 """
 
 from __future__ import annotations
