@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -52,8 +53,12 @@ class Source:
         kind = type(value)
         if kind in (list, set, frozenset, tuple, dict):
             return self._container(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"float({str(value)!r})"
         if kind.__module__ == "datetime":
             self._modules.add("datetime")
+            if "zoneinfo." in repr(value):
+                self._modules.add("zoneinfo")
         elif kind.__module__ != "builtins":
             self.named(kind)
         return repr(value)

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import uuid
+import zoneinfo
 from decimal import Decimal
 
 import msgspec
@@ -49,7 +50,9 @@ VALUES: list[object] = [
     Point(1, [Color.RED]),
     Box({"p": Point(2)}),
     datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC),
+    datetime.datetime(2030, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")),
     datetime.timedelta(days=1),
+    [float("inf"), float("-inf"), 0.5],
     uuid.UUID(int=1),
     Decimal("1.5"),
     Storm(seed=3, crashes=(Crash("step", 2, "before", "pay"),), clock_jumps=(ClockJump(1, -3600.0),)),
