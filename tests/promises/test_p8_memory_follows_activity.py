@@ -81,6 +81,6 @@ async def test_dropped_actors_go_at_once(tmp_path: Path) -> None:
         finally:
             gc.enable()
         alive = sum(isinstance(one, Point) for one in gc.get_objects())
-        # A ring in what an actor leaves behind would keep hundreds; a few may still be held by what ended last.
+        # A ring in what an actor leaves behind would keep hundreds; what ended last may still hold a few.
         assert alive <= len(system.directory) + 10
         assert len(system.directory) <= 300
