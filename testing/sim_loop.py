@@ -157,13 +157,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         With `until_us` time ends there; without it time moves as far as there are timers.  After `most`
         callbacks (more or less) it gives up.
         """
-        if self._running:
-            raise CallerError("the simulation runs already: code inside it can't drive it")
-        if _get_running_loop() is not None:
-            raise CallerError(
-                "a simulation is driven by a plain `def` test: an event loop runs in this thread already; "
-                "give async test code to Simulation.run"
-            )
+        self.check_drivable()
         hooks = sys.get_asyncgen_hooks()
         self._running = True
         _set_running_loop(self)
@@ -186,6 +180,16 @@ class SimLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(None)
             self._running = False
+
+    def check_drivable(self) -> None:
+        """Raises `CallerError` where a loop runs already: this one, or another one in this thread."""
+        if self._running:
+            raise CallerError("the simulation runs already: code inside it can't drive it")
+        if _get_running_loop() is not None:
+            raise CallerError(
+                "a simulation is driven by a plain `def` test: an event loop runs in this thread already; "
+                "give async test code to Simulation.run"
+            )
 
     def die(self) -> None:
         """Nothing of this loop ever runs again."""

@@ -446,6 +446,7 @@ class Simulation:
         then), and `NotFinished` when nothing is left that could end it.
         """
         self.runtime  # noqa: B018  # raises when there is none
+        self._loop.check_drivable()  # else the call would be made later, behind the error
         task = self._loop.create_task(_call(lambda: function(*args, **kwargs)))
         return self._outcome(task, getattr(function, "__qualname__", repr(function)))
 
@@ -657,6 +658,7 @@ class Simulation:
         """Do what does no harm when it is done twice, until the process lives long enough."""
         while True:
             self.runtime  # noqa: B018  # raises when there is none
+            self._loop.check_drivable()
             life = self.life
             try:
                 return self._outcome(self._loop.create_task(_call(make)), what)

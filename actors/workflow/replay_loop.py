@@ -281,6 +281,12 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def _new_task(
         self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None
     ) -> asyncio.Task[T]:
+        given: object = coro
+        if isinstance(given, asyncio.Future):
+            raise TypeError(
+                "create_task takes a coroutine; steps, calls and sleeps of run() have begun when they are made, "
+                "so await them, or give them to asyncio.gather or asyncio.wait as they are"
+            )
         task = ReplayTask(coro, loop=self, name=name or "task of a run", context=context)
         if self.tasks is None:
             self.tasks = set()

@@ -236,3 +236,23 @@ def test_a_story_without_inputs_or_storm_shows_nothing() -> None:
 def test_a_machine_is_over_actors(actor: Any) -> None:
     with pytest.raises(CallerError, match="subclass of Actor"):
         actor_machine(actor)
+
+
+def test_what_is_refused_does_not_happen_later() -> None:
+    """A call from inside the process, or from another loop, leaves nothing behind that runs with the next."""
+    with simulate() as sim:
+
+        async def inside() -> None:
+            for refused in (
+                lambda: sim.call(Counter, "a").increment(),
+                lambda: sim.start(Simple, 1, id="refused"),
+                lambda: sim.send("q", 1),
+            ):
+                with pytest.raises(CallerError):
+                    refused()
+
+        sim.run(inside)
+        asyncio.run(inside())
+        sim.run_until_idle()
+        assert cast("int", sim.call(Counter, "a").get()) == 0
+        assert not [place for place in sim.story.events if "refused" in place.text]

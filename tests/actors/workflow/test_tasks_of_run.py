@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
-from holdfast import Counter, Workflow
+from holdfast import Counter, RunFailed, Workflow
 from holdfast.testing import Crash, Simulation, simulate
 
 TOLD: list[str] = []
@@ -90,3 +91,15 @@ def test_crashed_anywhere_they_end_with_run() -> None:
             sim.advance("2h")
             assert sim.call(Counter, "seconds").get() == 0
             assert "never" not in TOLD
+
+
+class Wraps(Workflow):
+    """Makes a task of what has begun already."""
+
+    async def run(self) -> None:
+        asyncio.create_task(cast("Any", self.step(quick, "once")))  # noqa: RUF006
+
+
+def test_a_task_of_a_step_is_refused_with_what_to_do() -> None:
+    with simulate() as sim, pytest.raises(RunFailed, match="create_task takes a coroutine"):
+        sim.result(sim.start(Wraps))
