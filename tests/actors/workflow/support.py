@@ -117,9 +117,11 @@ def rows(rt: Runtime, kind: bytes) -> list[bytes]:
 
 
 def live_runs() -> int:
-    """Runs that are in memory, whoever holds them."""
+    """Runs of this event loop that are in memory, whoever holds them."""
     gc.collect()
-    return sum(isinstance(one, LiveRun) for one in gc.get_objects())
+    loop = asyncio.get_running_loop()
+    found = [one for one in gc.get_objects() if isinstance(one, LiveRun)]
+    return sum(run.engine.system.loop is loop for run in found)
 
 
 class CrashLog:
