@@ -284,7 +284,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         given: object = coro
         if isinstance(given, asyncio.Future):
             raise TypeError(
-                "create_task takes a coroutine; steps, calls and sleeps of run() have begun when they are made, "
+                "create_task takes a coroutine; steps, calls and sleeps of run() begin when they are made, "
                 "so await them, or give them to asyncio.gather or asyncio.wait as they are"
             )
         task = ReplayTask(coro, loop=self, name=name or "task of a run", context=context)
