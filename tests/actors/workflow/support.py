@@ -121,7 +121,9 @@ def live_runs() -> int:
     gc.collect()
     loop = asyncio.get_running_loop()
     found = [one for one in gc.get_objects() if isinstance(one, LiveRun)]
-    return sum(run.engine.system.loop is loop for run in found)
+    # What a simulated process left behind when it died has no runtime any more.
+    systems = [getattr(run.engine, "system", None) for run in found]
+    return sum(system is not None and system.loop is loop for system in systems)
 
 
 class CrashLog:
