@@ -76,8 +76,8 @@ class Scale:
 ROUNDS = ((20e-6, 1), (200e-6, 8), (1.3e-3, 64), (10e-3, 64))
 SETTLE_SECONDS = 0.1
 PROBE_EVERY_SECONDS = 0.001
-# What a commit may take at most: twice the longest round, and its own two flushes.  The callers' own turns are
-# part of a round, so with many of them it may be twice the round as it was.
+# What a commit may take at most: twice the longest round, and its own two flushes.  The callers' own turns
+# are part of a round, so with many of them it may be twice the round as it was.
 COMMIT_P99_MS = 20.0
 LEAST_SHARE = 0.5
 
