@@ -91,6 +91,8 @@ class Engine:
         # Runs started by turns that haven't ended, by the keys of their rows in the directory.
         self.starting: dict[bytes, asyncio.Future[None]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
+        # Runs that got stuck since the runtime was opened: they are not tried again, as older ones will be.
+        self._stuck_now: set[bytes] = set()
         self._stopped = False
         # What runs in place of a step's function; a simulation counts, replaces and fails bodies with it.
         self.wrap_body: Callable[[StepOp, Callable[..., object]], Callable[..., object]] | None = None
@@ -492,6 +494,7 @@ class Engine:
         except StorageError as failure:
             _log.error("run %s: %s", activation.ref, failure)
         _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
+        self._stuck_now.add(activation.ref.directory_key)
         self.results.failed(activation.ref, RunFailed(str(activation.ref), "stuck", error))
 
     def let_go(self, run: LiveRun) -> None:
@@ -548,7 +551,11 @@ class Engine:
         """A future of the stored result of a run that goes on; None when it has ended or is stuck."""
         activation = ref.activation or self.system.directory.activate(ref)
         status = cast("Workflow", activation.instance).head.status
-        if status == "stuck" and self.places.will_resume(cast("WorkflowType", activation.type)):
+        if (
+            status == "stuck"
+            and ref.directory_key not in self._stuck_now
+            and self.places.will_resume(cast("WorkflowType", activation.type))
+        ):
             return self.results.waiter(ref)
         return None if status in _SETTLED else self.results.waiter(ref)
 

@@ -662,3 +662,31 @@ def test_the_cases_are_all_used() -> None:
     used |= {"original", "longer", "beside", "all_at_once", "other_sleep_ahead", "race", "race_turned"}
     used |= {"timeout_after_sleep", "timeout_alone", "fails_second", "mistaken", "raises_always"}
     assert changed == used
+
+
+async def test_a_result_of_a_stuck_run_while_others_wait_to_be_taken_up(
+    folder: Folder, clock: ManualClock
+) -> None:
+    """It was tried and is not tried again in this opening, so whoever asks for its result is told at once."""
+
+    async def before(self: Changing) -> None:
+        await self.do("one")
+        await self.step(never, "hang")
+
+    async def after(self: Changing) -> None:
+        await self.do("two" if self.id == "a" else "one")
+        await self.step(never, "hang")
+
+    CODE[:] = [before]
+    rt = await folder.open()
+    for name in ("a", "b", "c"):
+        await rt.start(Changing, id=name)
+    await settle(rt)
+    await folder.crash()
+    CODE[:] = [after]
+    rt = await folder.open(max_running=1)
+    await settle(rt)
+    assert await rt.run(Changing, "a").status() == "stuck"
+    assert rt.engine.places.will_resume(rt.workflow_type(Changing))
+    with pytest.raises(RunFailed, match="Divergence"):
+        await soon(rt.run(Changing, "a").result())
