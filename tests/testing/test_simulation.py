@@ -47,7 +47,7 @@ def test_a_crash_at_every_place(seed: int) -> None:
         story(place)
 
 
-class Versioned(Workflow):
+class PassesAVersion(Workflow):
     """Takes a version on its way."""
 
     async def run(self) -> int:
@@ -57,6 +57,6 @@ class Versioned(Workflow):
 def test_the_journal_tells_versions() -> None:
     """A version that a run took stands in its journal with tag and number."""
     with simulate() as sim:
-        run = sim.start(Versioned)
+        run = sim.start(PassesAVersion)
         assert sim.result(run) == 2
         assert "version 2 of 'greeting'" in sim.journal(run)
