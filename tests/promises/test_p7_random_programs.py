@@ -278,7 +278,7 @@ async def live(program: Node, path: Path, crashes: list[tuple[int, bool]]) -> St
             run = rt.run(Interpreter, "r")
             try:
                 await rt.start(Interpreter, program, id="r", on_conflict="join")
-                story.result = await play(rt, world.clock, run, most_seconds=300)
+                story.result = await play(rt, world.clock, run, most_seconds=3_000)
             except RunFailed as error:
                 story.result = str(error)  # the program failed; that is a result too
             except (StorageError, NotRunning):
