@@ -51,8 +51,11 @@ class SpareMemory:
         self._settled_bytes = anonymous_bytes() if self._usable else 0
         self._trimming: asyncio.Future[object] | None = None
 
-    def look(self) -> None:
-        """Have memory trimmed if it grew and is free; returns at once."""
+    def look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have memory trimmed by a thread of `loop` if it grew and is free; returns at once.
+
+        A clock that is moved by hand calls this while no loop runs.
+        """
         if not self._usable or (self._trimming is not None and not self._trimming.done()):
             return
         used = anonymous_bytes()
@@ -60,7 +63,7 @@ class SpareMemory:
         self._settled_bytes = min(self._settled_bytes, used)
         if used - self._settled_bytes < SPARE_BYTES or int(self._info().fordblks) < SPARE_BYTES:
             return
-        self._trimming = asyncio.get_running_loop().run_in_executor(None, self._give_back)
+        self._trimming = loop.run_in_executor(None, self._give_back)
 
     def _give_back(self) -> None:
         self._trim(0)

@@ -405,7 +405,7 @@ class ActorSystem:
     def _on_tick(self) -> None:
         self.tick += 1
         self.directory.evict_idle(self.tick - 4)
-        self._spare_memory.look()
+        self._spare_memory.look(self.loop)
         self._tick_later()
 
     def _commit_failed(self, first_commit: int, error: StorageFailed) -> None:

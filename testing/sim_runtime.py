@@ -5,6 +5,7 @@ Chance is taken out of its waits, and it can be taken apart when it is dead.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from typing import Any, cast
@@ -48,7 +49,7 @@ class _NoSpareMemory(SpareMemory):
     def __init__(self) -> None:
         pass
 
-    def look(self) -> None:
+    def look(self, loop: asyncio.AbstractEventLoop) -> None:
         """See `SpareMemory`."""
 
 

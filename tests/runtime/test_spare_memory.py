@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="on
 
 
 async def settle(spare: SpareMemory) -> None:
-    spare.look()
+    spare.look(asyncio.get_running_loop())
     if spare._trimming is not None:
         await spare._trimming
 
