@@ -15,7 +15,7 @@ from .errors import RunFailed
 from .handle import Run
 from .system import Runtime
 from .workflow.head import FAILED
-from .workflow.run_index import list_runs
+from .workflow.run_index import RunFilter, list_runs
 from .workflow.workflow import Workflow
 
 _ALL = 10_000
@@ -56,7 +56,7 @@ async def redrive(path: str | os.PathLike[str], letter: str) -> str:
 async def _failed_run(runtime: Runtime, workflow: type[Workflow], id_: str) -> Run[object]:
     """The failed run that is shown as `id_`: its key may be a text, a number or a tuple."""
     kind = runtime.workflow_type(workflow)
-    for ref, _ in list_runs(runtime, [kind], FAILED, limit=1_000_000, reverse=False):
+    for ref, _ in list_runs(runtime, RunFilter((kind,), FAILED), limit=1_000_000, reverse=False):
         run = Run[object](runtime, ref)
         if run.id == id_:
             return run

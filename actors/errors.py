@@ -116,3 +116,30 @@ class RunFailed(ActorError):
         self.status = status
         self.cause = cause
         super().__init__(f"run {run} is {status}" + (f": {cause}" if cause is not None else ""))
+
+
+class RunEnded(CallerError):
+    """The run has ended, so it takes no events and no updates, and can't be paused or cancelled."""
+
+
+class InvalidEvent(CallerError, TypeError):
+    """An event's name, id or payload is not right, or the workflow takes no such event."""
+
+
+class UpdateRefused(CallerError):
+    """An `@update` can't be made: there is no such method, or its arguments are not right."""
+
+
+# -- of run() ----------------------------------------------------------------------------------------------
+
+
+class InvalidTransition(ActorError):
+    """`set_status` was given a state that the class's `states` don't allow after the present one."""
+
+
+class TooManySteps(ActorError):
+    """`run()` asked for more steps than `max_steps` allows; continue as new before that."""
+
+
+class DeadlinePassed(ActorError, TimeoutError):
+    """The run did not end before its deadline."""

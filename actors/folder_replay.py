@@ -29,13 +29,14 @@ from ..storage.backup import backup_now
 from ..storage.environment import Environment
 from ..storage.errors import HoldfastError, StorageError
 from ..storage.keys import decode_key, next_prefix
-from .errors import ErrorRecord, record_error
+from .errors import record_error
 from .folder_view import decode_head
 from .system import Runtime
+from .workflow.debugging import ObservedRun
 from .workflow.divergence import Divergence
+from .workflow.fold import Fold
 from .workflow.head import ENDED, RunStatus
-from .workflow.journal import Finished, Fold, decode_records, journal_prefix, position_key
-from .workflow.live_run import LiveRun
+from .workflow.journal import Finished, decode_records, journal_prefix, position_key
 from .workflow.user_lines import where
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
@@ -139,31 +140,10 @@ class _BlankDeps(Deps):
         return found
 
 
-class _StandingRun(LiveRun):
+class _StandingRun(ObservedRun):
     """A run that gets what is recorded, and begins nothing."""
 
-    difference: Divergence | None = None
-    problem: ErrorRecord | None = None
-
-    def replay(self) -> None:
-        """From the beginning to where the journal ends; in a callback of the loop."""
-        try:
-            self.begin()
-        except Exception as error:  # whatever it is, it would make the run stuck
-            self.problem = record_error(error)
-
-    def _after_delivery(self) -> None:
-        pass
-
-    def diverged(self, divergence: Divergence) -> None:
-        self.difference = divergence
-
-    def stuck(self, error: ErrorRecord) -> None:
-        self.problem = error
-
-    def _halt(self, divergence: Divergence) -> None:
-        self.dropped = True
-        self.difference = divergence
+    __slots__ = ()
 
     def other_end(self, fold: Fold) -> str | None:
         """How the end differs from the recorded one; None when it doesn't."""
@@ -249,6 +229,5 @@ async def _replay(runtime: _StandingRuntime, ref: Ref, fold: Fold, about: Replay
                 reason = "; at ".join([reason, *where(run)[:1]])
         return about if reason is None else msgspec.structs.replace(about, verdict="diverges", reason=reason)
     finally:
-        run.dropped = False
-        run.drop()
+        run.close()
         runtime.directory.drop(activation)

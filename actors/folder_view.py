@@ -14,13 +14,12 @@ import lmdb
 import msgspec
 
 from ..runtime.address import show_key
-from ..runtime.clock import moment
 from ..storage import layout
 from ..storage.environment import Environment
 from ..storage.errors import Damaged
 from ..storage.keys import decode_key
 from ..storage.values import open_value
-from .handle import DeadLetter, RunInfo, dead_letter
+from .handle import DeadLetter, RunInfo, dead_letter, info_of
 from .workflow.head import RunHead
 from .workflow.journal import Record, decode_records, journal_prefix, position_key
 
@@ -87,21 +86,8 @@ def _runs(txn: lmdb.Transaction) -> Iterator[tuple[RunInfo, bytes]]:
         fields_key = base + layout.FIELDS
         head = decode_head(open_value(fields_key, txn.get(fields_key) or b""))
         run_id = show_key(decode_key(key[3:]))
-        created_at, updated_at = moment(head.created_ms), moment(head.updated_ms)
         workflow = names.get(key[1:3], key[1:3].hex())
-        yield (
-            RunInfo(
-                workflow,
-                run_id,
-                head.status,
-                created_at,
-                updated_at,
-                head.correlation_id,
-                head.error,
-                head.fingerprint,
-            ),
-            base,
-        )
+        yield info_of(workflow, run_id, head), base
 
 
 def _journal(txn: lmdb.Transaction, base: bytes) -> list[Record]:

@@ -5,27 +5,40 @@ Any number of them, for ever; none keeps the run in memory.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
-from ..runtime.address import show_key
+from ..runtime.address import GivenKey, normal_key, show_key
 from ..runtime.chain import CALLER
 from ..runtime.clock import moment
+from ..runtime.codec import encode
 from ..storage.errors import CallerError
 from .errors import ErrorRecord, RunNotFound
-from .workflow.head import ENDED, RunHead, RunStatus
-from .workflow.journal import Failed, Fold, Record, StepFailed, decode_records, journal_prefix
+from .ids import new_id
+from .workflow.control import By
+from .workflow.events import check_event_id, encode_event
+from .workflow.fold import Fold
+from .workflow.head import RunHead, RunStatus
+from .workflow.journal import EventArrived, Failed, Record, StepFailed, decode_records, journal_prefix
+from .workflow.labels import NO_LABELS
 from .workflow.live_run import LiveRun
+from .workflow.run_id import check_run_id
+from .workflow.saying import data_of
 
 if TYPE_CHECKING:
     from ..runtime.address import ActorKey
     from ..runtime.ref import Ref
-    from .system import Runtime
+    from .workflow.control import Control
+    from .workflow.progress import ProgressEvent
     from .workflow.workflow import Workflow
     from .workflow.workflow_type import WorkflowType
+    from .workflow_calls import WorkflowCalls
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Out = TypeVar("Out")
 
 
@@ -41,6 +54,11 @@ class RunInfo(msgspec.Struct, frozen=True):
     error: ErrorRecord | None = None
     fingerprint: str = ""
     """Of the code that last drove the run: another one means that a method of its class was changed."""
+    state: str | None = None
+    """Its business state."""
+    ref: tuple[str, str] | None = None
+    tenant: str | None = None
+    tags: dict[str, str] = {}
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -63,9 +81,14 @@ class Run(Generic[Out]):
 
     __slots__ = ("_ref", "_runtime")
 
-    def __init__(self, runtime: Runtime, ref: Ref) -> None:
+    def __init__(self, runtime: WorkflowCalls, ref: Ref) -> None:
         self._runtime = runtime
         self._ref = ref
+
+    @property
+    def ref(self) -> Ref:
+        """The run's address."""
+        return self._ref
 
     @property
     def key(self) -> ActorKey:
@@ -122,25 +145,200 @@ class Run(Generic[Out]):
             raise CallerError(f"run {self._ref} has not failed; its status is {await self.status()}")
         return letter
 
-    async def redrive(self, *, input: object = msgspec.UNSET) -> None:  # the word for it everywhere
+    async def data(self) -> dict[str, object]:
+        """The business data that `run()` has set, as it is durable; raises `RunNotFound`."""
+        return data_of(await self.history())
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        event: object,
+        payload: object = msgspec.UNSET,
+        *,
+        user: str | None = None,
+        tenant: str | None = None,
+        id: str | None = None,
+    ) -> None:
+        """Send an event to the run; returns when it is durable.  The run processes it later, in any case.
+
+        event    an instance of an event type, or a name with a `payload`
+        user     who sends it; `wait_event` shows it
+        tenant   whose run it must be: another's run is not found
+        id       against doubles: a run takes an id once
+
+        In an actor's turn it is part of the turn's commit; in a step it happens once however often the step
+        is tried; `run()` itself has `self.send`.  Raises `RunNotFound`, `RunEnded`, `InvalidEvent` or
+        `Overloaded`, and then nothing is sent.
+        """
+        name, encoded = encode_event(event, payload)
+        if id is not None:
+            check_event_id(id)
+        now_ms = self._runtime.clock.now_ms()
+        record = EventArrived(now_ms, name, msgspec.Raw(encoded), user, tenant, id)
+        await self._runtime.send_event(self._ref, record)
+
+    @overload
+    async def update(
+        self,
+        method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+    @overload
+    async def update(
+        self, method: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def update(self, method: str, /, *args: object, **kwargs: object) -> object: ...
+
+    async def update(self, method: object, /, *args: Any, **kwargs: Any) -> Any:
+        """Call an `@update` method: `await run.update(Order.change_address, "Main St 1")`, or by its name.
+
+        It is validated, recorded, run, and replied to when that is durable.  Raises what the validator and
+        the method raise, `UpdateRefused`, `InvalidArgument`, `RunNotFound`, `RunEnded`, or `CallerError`
+        while the run is paused or stuck.
+        """
+        self._must_exist()
+        messages = self._runtime.engine.messages
+        return await messages.update(self._ref, _method_name(method), args, kwargs, new_id(), None)
+
+    async def update_once(self, method: object, id: str, /, *args: object, user: str | None = None) -> object:
+        """As `update`, under an id that the run takes once: who asks again with it gets the same reply."""
+        self._must_exist()
+        check_event_id(id)
+        messages = self._runtime.engine.messages
+        return await messages.update(self._ref, _method_name(method), args, {}, id, user)
+
+    @overload
+    async def query(
+        self, method: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def query(self, method: str, /, *args: object, **kwargs: object) -> object: ...
+
+    async def query(self, method: object, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a `@query` method: `await run.query(Order.lines)`, or by its name.
+
+        The run goes on undisturbed; one that isn't in memory, or has ended, is replayed for it without
+        effects.  Raises what the method raises, `InvalidArgument`, `RunNotFound` or `CallerError`.
+        """
+        self._must_exist()
+        return await self._runtime.engine.messages.query(self._ref, _method_name(method), args, kwargs)
+
+    def progress(self, since: int = 0, *, limit: int = 1000) -> list[ProgressEvent]:
+        """Progress events so far that are durable, behind number `since`, at most `limit`."""
+        self._must_exist()
+        return self._runtime.engine.progress.read(self._ref, since, limit)
+
+    async def events(self, since: int = 0) -> AsyncIterator[ProgressEvent]:
+        """Progress events behind number `since`, as they come, until the run has ended.
+
+        Each is there once; after a restart of the process go on with the last number seen.
+        """
+        self._must_exist()
+        async for event in self._runtime.engine.progress.follow(self._ref, since):
+            yield event
+
+    # -- control -------------------------------------------------------------------------------------------
+
+    async def pause(self, *, by: str | None = None, reason: str = "") -> None:
+        """Let nothing of the run begin any more and no time pass for it, until `resume`.
+
+        Steps in progress end first; until then the status is `pausing`.  Raises `RunNotFound`, `RunEnded`, or
+        `CallerError` for a run that is stuck.
+        """
+        await self._do(lambda control: control.pause(self._ref, By(by, reason)))
+
+    async def resume(self, *, by: str | None = None, reason: str = "") -> None:
+        """Let a paused run go on: sleeps and timeouts have as much time left as they had.
+
+        Raises `RunNotFound`, `RunEnded`, or `CallerError` for a run that isn't paused.
+        """
+        await self._do(lambda control: control.resume(self._ref, By(by, reason)))
+
+    async def cancel(self, *, by: str | None = None, reason: str = "") -> None:
+        """Ask the run to end: `run()` is cancelled where it waits, cleans up, and its steps are undone.
+
+        A run that catches it and returns is complete all the same.  Raises `RunNotFound`, `RunEnded`, or
+        `CallerError` for a run that is stuck.
+        """
+        await self._do(lambda control: control.cancel(self._ref, By(by, reason)))
+
+    async def terminate(
+        self, reason: str = "terminated from outside", *, undo: bool = False, by: str | None = None
+    ) -> None:
+        """End the run for good, without clean-up; with `undo` its steps are undone first.
+
+        Raises `RunNotFound`, `RunEnded`, and with `undo` `CallerError` for a run that is stuck.
+        """
+        await self._do(lambda control: control.terminate(self._ref, By(by, reason), undo=undo))
+
+    async def restart(
+        self, *, input: object = msgspec.UNSET, by: str | None = None, reason: str = ""
+    ) -> None:
+        """Begin the run anew from the top, with the same input or another one; its history is erased.
+
+        In any status.  Raises `RunNotFound` or `InvalidInput`.
+        """
+        encoded = self._encoded_input(input)
+        await self._do(lambda control: control.restart(self._ref, encoded, By(by, reason)))
+
+    async def retry_now(self, *, by: str | None = None, reason: str = "") -> None:
+        """Begin the attempts now that wait for their time; raises `CallerError` when none does."""
+        await self._do(lambda control: control.retry_now(self._ref, By(by, reason)))
+
+    async def redrive(
+        self, *, input: object = msgspec.UNSET, by: str | None = None, reason: str = ""
+    ) -> None:
         """Let a failed run go on at the failed step, with edited `input` if given.
 
-        Raises `CallerError` when the run hasn't failed and `InvalidInput` when the input doesn't match.
+        Raises `CallerError` when the run hasn't failed or its steps were undone, and `InvalidInput` when the
+        input doesn't match.
         """
-        info = await self.info()
-        if info.status != "failed":
-            raise CallerError(f"run {self._ref} is {info.status}; only a failed run can be redriven")
-        encoded = (
-            None if input is msgspec.UNSET else cast("WorkflowType", self._ref.type).encode_input(input)[0]
-        )
-        await self._runtime.store.wait_durable(self._runtime.engine.redrive(self._ref, encoded))
+        encoded = self._encoded_input(input)
+        await self._do(lambda control: control.redrive(self._ref, encoded, By(by, reason)))
 
-    async def terminate(self, reason: str = "terminated from outside") -> None:
-        """Stop the run for good, without clean-up; raises `CallerError` when it has ended."""
-        info = await self.info()
-        if info.status in ENDED:
-            raise CallerError(f"run {self._ref} is {info.status} already")
-        await self._runtime.store.wait_durable(self._runtime.engine.terminate(self._ref, reason))
+    async def fork(
+        self,
+        at: str | tuple[str, int],
+        *,
+        id: GivenKey,
+        input: object = msgspec.UNSET,
+        overrides: Mapping[str | tuple[str, int], object] | None = None,
+        by: str | None = None,
+        reason: str = "",
+    ) -> Run[Out]:
+        """Start another run that has the history of this one up to a step, and goes on by itself from there.
+
+        at          the step's name, or name and use: it and all that is recorded behind it are left out
+        overrides   other results for steps before it, as plain values, by name or name and use
+
+        This run is left as it is.  Raises `RunNotFound`, `RunExists`, `InvalidInput`, or `CallerError` when
+        there is no such step.
+        """
+        kind = cast("WorkflowType", self._ref.type)
+        new = self._runtime.make_ref(kind, *normal_key(check_run_id(id), kind.name))
+        encoded = self._encoded_input(input)
+        changed = {
+            _step(step): encode(value, f"the override of step {step!r}")
+            for step, value in (overrides or {}).items()
+        }
+        about = By(by, reason)
+        await self._do(lambda control: control.fork(self._ref, new, _step(at), encoded, changed, about))
+        return Run(self._runtime, new)
+
+    async def _do(self, verb: Callable[[Control], int]) -> None:
+        self._must_exist()
+        engine = self._runtime.engine
+        number = await engine.in_callback(lambda: verb(engine.control))
+        await self._runtime.store.wait_durable(number)
+
+    def _encoded_input(self, value: object) -> bytes | None:
+        if value is msgspec.UNSET:
+            return None
+        return cast("WorkflowType", self._ref.type).encode_input(value)[0]
 
     def _must_exist(self) -> None:
         self._runtime.check_open()
@@ -184,13 +382,31 @@ def dead_letter(workflow: str, id_: str, records: list[Record]) -> DeadLetter | 
 
 def run_info(ref: Ref, head: RunHead) -> RunInfo:
     """A head as it is shown."""
+    return info_of(ref.type.name, show_key(ref.key), head)
+
+
+def info_of(workflow: str, id_: str, head: RunHead) -> RunInfo:
+    """The same for a run whose class isn't imported."""
+    labels = head.labels or NO_LABELS
     return RunInfo(
-        ref.type.name,
-        show_key(ref.key),
+        workflow,
+        id_,
         head.status,
         moment(head.created_ms),
         moment(head.updated_ms),
         head.correlation_id,
         head.error,
         head.fingerprint,
+        labels.state,
+        labels.ref,
+        labels.tenant,
+        labels.tags,
     )
+
+
+def _method_name(method: object) -> str:
+    return method if isinstance(method, str) else str(getattr(method, "__name__", method))
+
+
+def _step(given: str | tuple[str, int]) -> tuple[str, int]:
+    return (given, 1) if isinstance(given, str) else given

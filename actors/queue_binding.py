@@ -24,8 +24,8 @@ from .queue_consumer import Consumer, ConsumerOptions, Look
 from .queue_delivery import settle
 from .queue_hub import LaneState
 from .queue_records import Lane, Retried, StoredMessage, Taken
-from .workflow.engine import StartOptions
 from .workflow.run_id import check_run_id
+from .workflow.start_options import StartOptions
 
 if TYPE_CHECKING:
     from ..runtime.ref import Ref
@@ -126,5 +126,7 @@ class BindingConsumer(Consumer):
         if self._run_id is not None or self._correlation_id is not None:
             value = kind.decode_input(message.body)
         normal, key_bytes = normal_key(check_run_id(given), kind.name)
-        options = StartOptions("join", correlation_id or new_id())
-        self._runtime.engine.start_in(turn, kind, normal, key_bytes, bytes(message.body), value, options)
+        options = StartOptions("join", correlation_id or new_id(), None, kind.deadline_seconds)
+        self._runtime.engine.starts.start_in(
+            turn, kind, normal, key_bytes, bytes(message.body), value, options
+        )

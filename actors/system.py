@@ -6,65 +6,39 @@ This file alone knows them all; they know only what they need.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeVar, cast, overload
-
-import msgspec
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar, cast
 
 from ..runtime.actor import Actor
 from ..runtime.actor_type import ActorType
-from ..runtime.address import ActorKey, GivenKey, normal_key
-from ..runtime.chain import CALLER, Caller, Turn
+from ..runtime.address import GivenKey
 from ..runtime.clock import Clock
-from ..runtime.codec import BAD_VALUE, ENCODER, reason
 from ..runtime.durations import Duration
 from ..runtime.limits import Limits
 from ..runtime.ref import Ref
-from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, ActorSystem
+from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS
 from ..storage.commit_log import CommitLog
-from ..storage.errors import CallerError, InvalidValue
-from ..storage.group_commit import Writes
+from ..storage.errors import CallerError
 from ..storage.store import MIN_FREE_BYTES, Store
-from .correlation import current_correlation_id
 from .durable_queue import Queue
-from .handle import DeadLetter, Run, RunInfo, run_info
-from .ids import new_id, new_uuid
 from .queue_batch import Batch
 from .queue_binding import BindingConsumer
 from .queue_consumer import Consumer, ConsumerOptions
 from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
-from .workflow.engine import Engine, StartOptions
-from .workflow.head import ALL_STATUSES, FAILED, RunStatus
-from .workflow.live_run import LiveRun
+from .workflow.engine import Engine
+from .workflow.protocols import TakesInput
 from .workflow.retry import Retry
-from .workflow.run_id import check_run_id
-from .workflow.run_index import list_runs
-from .workflow.step_op import StepScope
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
+from .workflow_calls import WorkflowCalls
 
-In_contra = TypeVar("In_contra", contravariant=True)
-Out_co = TypeVar("Out_co", covariant=True)
 In = TypeVar("In")
 Out = TypeVar("Out")
 Body = TypeVar("Body")
-OnConflict = Literal["join", "reject", "replace"]
 
 
-class TakesInput(Protocol[In_contra, Out_co]):
-    """A workflow whose `run()` takes an input; only for type checkers."""
-
-    async def run(self, input: In_contra, /) -> Out_co: ...
-
-
-class TakesNothing(Protocol[Out_co]):
-    """A workflow whose `run()` takes nothing; only for type checkers."""
-
-    async def run(self) -> Out_co: ...
-
-
-class Runtime(ActorSystem):
+class Runtime(WorkflowCalls):
     """Actors, workflows and queues on one folder.
 
         async with Runtime("data") as rt:
@@ -111,205 +85,6 @@ class Runtime(ActorSystem):
             raise CallerError(f"max_running must be at least 1; got {max_running}")
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
-
-    # -- workflows -----------------------------------------------------------------------------------------
-
-    @overload
-    async def start(
-        self,
-        workflow: type[TakesInput[In, Out]],
-        input: In,
-        *,
-        id: GivenKey | None = ...,
-        on_conflict: OnConflict = ...,
-        correlation_id: str | None = ...,
-        ref: tuple[str, str] | None = ...,
-        tenant: str | None = ...,
-        tags: Mapping[str, str] | None = ...,
-    ) -> Run[Out]: ...
-    @overload
-    async def start(
-        self,
-        workflow: type[TakesNothing[Out]],
-        *,
-        id: GivenKey | None = ...,
-        on_conflict: OnConflict = ...,
-        correlation_id: str | None = ...,
-        ref: tuple[str, str] | None = ...,
-        tenant: str | None = ...,
-        tags: Mapping[str, str] | None = ...,
-    ) -> Run[Out]: ...
-
-    async def start(
-        self,
-        workflow: type[object],
-        input: object = msgspec.UNSET,
-        *,
-        id: GivenKey | None = None,
-        on_conflict: OnConflict = "reject",
-        correlation_id: str | None = None,
-        ref: tuple[str, str] | None = None,
-        tenant: str | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> Run[Any]:
-        """Start a run and return its handle once the start is durable; `run()` goes on by itself.
-
-        id            identifies the run among those of the workflow; a new UUID by default.  A tuple is shown
-                      with slashes
-        on_conflict   when the id is in use: "reject" raises `RunExists`, "join" returns the run that is
-                      there, "replace" stops
-                      and erases it
-        correlation_id   ties the run to its cause in logs; the caller's own, or a new one, by default
-        ref, tenant, tags   kept with the run
-
-        Called in an actor's turn, the start is part of the turn's commit; called in a step, it happens once
-        however often the step is tried.  Raises `InvalidRunId`, `InvalidInput`, `InvalidValue` (a label) or
-        `RunExists`.
-        """
-        kind = self.workflow_type(workflow)
-        if on_conflict not in _ON_CONFLICT:
-            raise CallerError(f"on_conflict must be one of {', '.join(_ON_CONFLICT)}; got {on_conflict!r}")
-        caller = CALLER.get()
-        scope, turn = (None, None) if caller is None else self._starts_from(caller)
-        if id is not None:
-            normal, key_bytes = normal_key(check_run_id(id), kind.name)
-        else:
-            normal, key_bytes = normal_key(new_uuid(), kind.name)
-        encoded, decoded = kind.encode_input(input)
-        options = _start_options(on_conflict, correlation_id, ref, tenant, tags)
-        row: bytes | None = None
-        if scope is not None:
-            row = scope.start_row(kind.number_bytes + (b"" if id is None else key_bytes))
-            known = scope.op.known_reply(row)
-            if known is not None:
-                await self.store.wait_durable(known[1])
-                return Run(self, self.ref_from_bytes(kind.number_bytes, known[0]))
-        if turn is None:
-            if self.engine.starting:
-                await self.engine.wait_started(kind, key_bytes)
-            extra: Writes | None = None if row is None else {row: key_bytes}
-            run_ref, number, started = self.engine.start_in(
-                None, kind, normal, key_bytes, encoded, decoded, options, extra
-            )
-            if scope is not None and row is not None and started:
-                scope.op.keep_reply(row, key_bytes, number)
-            await self.store.wait_durable(number)
-        else:
-            run_ref, number, _ = self.engine.start_in(
-                turn, kind, normal, key_bytes, encoded, decoded, options
-            )
-            if number > turn.root.dep:
-                turn.root.dep = number
-        return Run(self, run_ref)
-
-    def _starts_from(self, caller: Turn | Caller) -> tuple[StepScope | None, Turn | None]:
-        """The step or the turn of this runtime that a start belongs to; raises when the caller can't start
-        runs.
-        """
-        if isinstance(caller, LiveRun):
-            raise CallerError("run() can't start other runs by itself; start them in a step")
-        if isinstance(caller, StepScope):
-            return (caller, None) if caller.op.run.engine is self.engine else (None, None)
-        if isinstance(caller, Turn) and not caller.over and caller.activation.system is self:
-            if caller.shared:
-                raise CallerError("a @shared method can't start runs; take the mark away")
-            return None, caller
-        return None, None
-
-    async def start_many(
-        self,
-        workflow: type[TakesInput[In, Out]],
-        inputs: Iterable[tuple[GivenKey, In]],
-        *,
-        correlation_id: str | None = None,
-    ) -> list[Run[Out]]:
-        """Start a batch of (id, input) in as few commits as they fit in; ids in use are left out of what is
-        returned.
-
-        In a turn and in a step it is what `start` is there.  Everything is checked before anything is
-        started.  Raises `InvalidRunId` or `InvalidInput`.
-        """
-        kind = self.workflow_type(workflow)
-        checked: list[tuple[ActorKey, bytes, bytes, object]] = []
-        for id_, input_ in inputs:
-            normal, key_bytes = normal_key(check_run_id(id_), kind.name)
-            checked.append((normal, key_bytes, *kind.encode_input(input_)))
-        options = _start_options("join", correlation_id, None, None, None)
-        caller = CALLER.get()
-        scope, turn = (None, None) if caller is None else self._starts_from(caller)
-        runs: list[Run[Out]] = []
-        newest = 0
-        for normal, key_bytes, encoded, decoded in checked:
-            if correlation_id is None:
-                options = msgspec.structs.replace(
-                    options, correlation_id=current_correlation_id() or new_id()
-                )
-            if turn is None and self.engine.starting:
-                await self.engine.wait_started(kind, key_bytes)
-            row = None if scope is None else scope.start_row(kind.number_bytes + key_bytes)
-            if scope is not None and row is not None and (known := scope.op.known_reply(row)) is not None:
-                newest = max(newest, known[1])
-                runs.append(Run(self, self.ref_from_bytes(kind.number_bytes, known[0])))
-                continue
-            extra: Writes | None = None if row is None else {row: key_bytes}
-            ref, number, started = self.engine.start_in(
-                turn, kind, normal, key_bytes, encoded, decoded, options, extra
-            )
-            newest = max(newest, number)
-            if started:
-                if scope is not None and row is not None:
-                    scope.op.keep_reply(row, key_bytes, number)
-                runs.append(Run(self, ref))
-        if turn is None:
-            await self.store.wait_durable(newest)
-        elif newest > turn.root.dep:
-            turn.root.dep = newest
-        return runs
-
-    @overload
-    def run(self, workflow: type[TakesInput[Any, Out]], id: GivenKey) -> Run[Out]: ...
-    @overload
-    def run(self, workflow: type[TakesNothing[Out]], id: GivenKey) -> Run[Out]: ...
-
-    def run(self, workflow: type[object], id: GivenKey) -> Run[Any]:
-        """A handle of the run with this id; nothing is touched by that."""
-        kind = self.workflow_type(workflow)
-        normal, key_bytes = normal_key(check_run_id(id), kind.name)
-        return Run(self, self.make_ref(kind, normal, key_bytes))
-
-    def runs(
-        self,
-        workflow: type[Workflow] | None = None,
-        *,
-        status: RunStatus | Collection[RunStatus] | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> list[RunInfo]:
-        """Runs by workflow and status (one or several), the oldest first (`reverse`: the newest)."""
-        runs = list_runs(self, self._kinds(workflow), _statuses(status), limit=limit, reverse=reverse)
-        return [run_info(ref, head) for ref, head in runs]
-
-    async def dead_letters(
-        self, workflow: type[Workflow] | None = None, *, limit: int = 100
-    ) -> list[DeadLetter]:
-        """Failed runs with input, cause, attempts and history, the oldest first.
-
-        `Run.redrive` lets one go on.
-        """
-        runs = list_runs(self, self._kinds(workflow), FAILED, limit=limit, reverse=False)
-        letters = [await Run[object](self, ref).dead_letter() for ref, _ in runs]
-        letters.sort(key=lambda letter: letter.failed_at)
-        return letters[:limit]
-
-    def _kinds(self, workflow: type[Workflow] | None) -> list[WorkflowType]:
-        return [self.workflow_type(workflow)] if workflow is not None else self._workflow_types()
-
-    def workflow_type(self, workflow: type[object]) -> WorkflowType:
-        """What is known of a workflow class; raises `UnknownActorType` or `InvalidActor`."""
-        kind = self.type_of(workflow)
-        if not isinstance(kind, WorkflowType):
-            raise CallerError(f"{kind.name} is an actor, not a workflow; call it through get()")
-        return kind
 
     # -- queues --------------------------------------------------------------------------------------------
 
@@ -445,40 +220,3 @@ class Runtime(ActorSystem):
     def _start_parts(self) -> None:
         super()._start_parts()
         self.actor_types.load_known()
-
-    def _workflow_types(self) -> list[WorkflowType]:
-        return [kind for kind in self.actor_types.by_class.values() if isinstance(kind, WorkflowType)]
-
-
-_ON_CONFLICT = ("reject", "join", "replace")
-_decode_options = msgspec.msgpack.Decoder(StartOptions).decode
-
-
-def _start_options(
-    on_conflict: OnConflict,
-    correlation_id: str | None,
-    ref: tuple[str, str] | None,
-    tenant: str | None,
-    tags: Mapping[str, str] | None,
-) -> StartOptions:
-    """The options of a start; raises `InvalidValue` for a label that could not be read again."""
-    given = correlation_id is not None or ref is not None or tenant is not None or tags is not None
-    if correlation_id is None:
-        correlation_id = current_correlation_id() or new_id()
-    if given:
-        try:
-            labels = StartOptions(
-                on_conflict, correlation_id, ref, tenant, {} if tags is None else dict(tags)
-            )
-            return _decode_options(ENCODER.encode(labels))
-        except BAD_VALUE as error:
-            raise InvalidValue(
-                f"the labels of a run are texts: correlation_id, ref (two), tenant, tags; {reason(error)}"
-            ) from error
-    return StartOptions(on_conflict, correlation_id)
-
-
-def _statuses(given: RunStatus | Collection[RunStatus] | None) -> Collection[RunStatus]:
-    if given is None:
-        return ALL_STATUSES
-    return (given,) if isinstance(given, str) else given

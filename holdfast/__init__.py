@@ -3,15 +3,21 @@
 Everything a user needs is imported from here; the folders behind it are the library's own.
 """
 
+from holdfast.actors.bulk import BulkResult
 from holdfast.actors.correlation import CorrelationFilter, current_correlation_id
 from holdfast.actors.counter import Counter
-from holdfast.actors.current_step import StepInfo, current_step
+from holdfast.actors.current_step import StepInfo, current_step, heartbeat, last_heartbeat
 from holdfast.actors.durable_queue import Queue
-from holdfast.actors.errors import Fatal, RunFailed, StepError
-from holdfast.actors.handle import DeadLetter, Run
+from holdfast.actors.errors import DeadlinePassed, Fatal, RunEnded, RunFailed, StepError
+from holdfast.actors.handle import DeadLetter, Run, RunInfo
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.system import Runtime
+from holdfast.actors.workflow.audit import Deed
+from holdfast.actors.workflow.debugging import DebugView
+from holdfast.actors.workflow.events import Event
+from holdfast.actors.workflow.progress import ProgressEvent
 from holdfast.actors.workflow.retry import Retry
+from holdfast.actors.workflow.updates import query, update
 from holdfast.actors.workflow.workflow import Workflow
 from holdfast.runtime.actor import Actor
 from holdfast.runtime.alarms import Alarm
@@ -25,20 +31,28 @@ __all__ = [
     "Actor",
     "Alarm",
     "Batch",
+    "BulkResult",
     "CallerError",
     "CorrelationFilter",
     "Counter",
     "DeadLetter",
+    "DeadlinePassed",
     "DeadlockError",
+    "DebugView",
+    "Deed",
+    "Event",
     "Fatal",
     "HoldfastError",
     "Limits",
     "Message",
     "Overloaded",
+    "ProgressEvent",
     "Queue",
     "Retry",
     "Run",
+    "RunEnded",
     "RunFailed",
+    "RunInfo",
     "Runtime",
     "StepError",
     "StepInfo",
@@ -47,5 +61,9 @@ __all__ = [
     "Workflow",
     "current_correlation_id",
     "current_step",
+    "heartbeat",
+    "last_heartbeat",
+    "query",
     "shared",
+    "update",
 ]

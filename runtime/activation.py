@@ -94,6 +94,11 @@ class Activation:
         if kind.has_init:
             self.instance.__init__()  # type: ignore[misc]
 
+    def renew(self) -> None:
+        """Make a new instance in place of the one that was used; nothing of it may be in use."""
+        self._view = None
+        self._make_instance()
+
     def _restore(self) -> None:
         if self.encoded is None:
             self.type.fields.set_defaults(self.instance)
@@ -175,6 +180,9 @@ class Activation:
                 writes[self.fields_key] = encoded = fresh
         self._view = None
         index_keys = self._stage_indexes(writes) if plan.indexes and encoded is not self.encoded else None
+        if turn.before_stage is not None:
+            for add in turn.before_stage:
+                add(writes)
         if writes:
             self.commit(writes, turn.after_commit, reserve=turn.reserve)
             self.encoded = encoded
@@ -372,12 +380,14 @@ class Activation:
         return self.type.index_keys(self.instance, self.base[1:])
 
     def _stage_indexes(self, writes: Writes) -> tuple[bytes, ...]:
-        fresh = self._current_index_keys()
-        if fresh != self._index_keys:
-            for old in self._index_keys:
-                writes[old] = None
+        fresh, before = self._current_index_keys(), self._index_keys
+        if fresh != before:
+            for old in before:
+                if old not in fresh:
+                    writes[old] = None
             for key in fresh:
-                writes[key] = self.ref.key_bytes
+                if key not in before:
+                    writes[key] = self.ref.key_bytes
         return fresh
 
     # -- leaving memory -------------------------------------------------------------------------------------
@@ -407,6 +417,7 @@ class Activation:
             # Break the rings, or dropped actors would lie about until the collector comes.
             self._storage = self._alarms = self._view = None
             unset_activation(self.instance)
+        self.type.left_memory(self)
 
 
 class ReadOnlyActivation:

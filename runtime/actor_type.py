@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..storage import layout
 from ..storage.keys import MAX_INDEX_ENTRY_BYTES, encode_index_values
 from .actor import Actor
@@ -10,6 +12,9 @@ from .fields import FieldPlan
 from .methods import MethodPlan, method_plans
 from .ref import Ref, make_ref_class
 from .registry import type_name
+
+if TYPE_CHECKING:
+    from .activation import Activation
 
 # A name ends where the key begins, and is shown in logs.
 _MAX_NAME_CHARACTERS = 100
@@ -52,6 +57,9 @@ class ActorType:
         self.default_record = self.fields.encode(blank, self.name)
         if self.fields.names:
             self.fields.check(self.default_record, f"the class {self.name}")
+
+    def left_memory(self, activation: Activation) -> None:
+        """For the layer above: the directory let an activation go."""
 
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
         """The methods that may be called from outside."""

@@ -250,6 +250,7 @@ async def _join(
     fields = activation.type.fields
     writes_before = dict(root.writes)
     after_before = None if root.after_commit is None else list(root.after_commit)
+    stage_before = None if root.before_stage is None else list(root.before_stage)
     record_before = fields.encode(activation.instance, str(turn))
     _note_join(turn, root)
     rollbacks_before = len(root.after_rollback or ())
@@ -268,6 +269,7 @@ async def _join(
             root.writes.clear()
             root.writes.update(writes_before)
             root.after_commit = after_before
+            root.before_stage = stage_before
             if root.after_rollback is not None:
                 for callback in root.after_rollback[rollbacks_before:]:
                     callback()

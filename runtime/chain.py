@@ -53,8 +53,8 @@ class Turn:
     """One message being handled by one actor."""
 
     __slots__ = (
-        "activation", "after_commit", "after_rollback", "blocked_on", "dep", "exact", "joined", "method",
-        "over", "parent", "poison", "reserve", "root", "shared", "tangled", "writes",
+        "activation", "after_commit", "after_rollback", "before_stage", "blocked_on", "dep", "exact",
+        "joined", "method", "over", "parent", "poison", "reserve", "root", "shared", "tangled", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,8 @@ class Turn:
         self.shared = False
         # It completes what was begun, so it may use the room that is kept back when the store is full.
         self.reserve = False
+        # What a layer above adds to the write set just before it is staged.
+        self.before_stage: list[Callable[[Writes], None]] | None = None
         self.after_commit: list[Callable[[int], None]] | None = None
         self.after_rollback: list[Callable[[], None]] | None = None
         # Actors that calls made below this turn are queued for.
@@ -109,6 +111,18 @@ def turn_in_chain(turn: Turn | None, activation: Activation) -> Turn | None:
             return turn
         turn = turn.parent
     return None
+
+
+def before_stage(turn: Turn, callback: Callable[[Writes], None]) -> None:
+    """Call `callback(writes)` when the turn has ended well, just before its write set is staged.
+
+    What it adds has its place in the log only then, so it may depend on what others stage meanwhile.  When it
+    raises, the turn is rolled back.
+    """
+    root = turn.root
+    if root.before_stage is None:
+        root.before_stage = []
+    root.before_stage.append(callback)
 
 
 def after_commit(turn: Turn, callback: Callable[[int], None]) -> None:

@@ -26,5 +26,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes written by one commit."""
     max_staged_bytes: int = MAX_STAGED_BYTES
     """Bytes that wait for the disk; beyond it `Overloaded`."""
+    max_history_records: int = 100_000
+    """Records of a run's history beyond which it takes no more events; beyond it `Overloaded`."""
     close_seconds: float = 5.0
     """How long `close` waits for turns that still run."""

@@ -33,6 +33,9 @@ def shared(method: Method) -> Method:
     return method
 
 
+_decode_stored = msgspec.msgpack.Decoder(tuple[list[Any], dict[str, Any]]).decode
+
+
 class MethodPlan:
     """One callable method of an actor type."""
 
@@ -119,6 +122,18 @@ class MethodPlan:
                 pass  # the other way finds out which argument it is
         args, kwargs = self.check_arguments(args, kwargs, ref)
         return args, kwargs, ENCODER.encode((args, sorted(kwargs.items())))
+
+    def decode_arguments(self, encoded: bytes | msgspec.Raw) -> tuple[tuple[object, ...], dict[str, object]]:
+        """What `store_arguments` made of arguments; raises `InvalidArgument` when they don't fit any more."""
+        args, kwargs = _decode_stored(encoded)
+        return self.check_arguments(tuple(args), kwargs, "stored call")
+
+    def store_arguments(
+        self, args: tuple[object, ...], kwargs: dict[str, object], ref: object
+    ) -> tuple[tuple[object, ...], dict[str, object], bytes]:
+        """The arguments copied and checked, and as they are stored; raises `InvalidArgument`."""
+        args, kwargs = self.check_arguments(args, kwargs, ref)
+        return args, kwargs, ENCODER.encode((args, kwargs))
 
     def check_result(self, result: object, where: object) -> object:
         """The result copied and checked; raises `InvalidResult`."""

@@ -45,6 +45,9 @@ MAX_PROBLEMS: Final = 1000
 _MAX_ACTORS: Final = 1 << 30
 _decode_schema = msgspec.msgpack.Decoder(TableSchema).decode
 _decode_commit = msgspec.msgpack.Decoder(tuple[int, int, int]).decode
+# Rows of runs that stand for themselves.
+_OF_RUNS: Final = (layout.REPLY, layout.JOURNAL, layout.EMITTED, layout.EVENT_ID, layout.HEARTBEAT)
+_AUDIT_NUMBER_AT: Final = 13  # behind kind, time and count
 _BAD_ROW: Final = (msgspec.MsgspecError, CallerError, UnicodeDecodeError, RecursionError)
 
 
@@ -180,6 +183,11 @@ class _Check:
             yield from self._check_shared(key, value, row=False)
         elif kind == layout.FIELD_INDEX:
             yield from self._check_field_index(key, value)
+        elif kind == layout.RUN_LABEL:
+            yield from self._check_run_label(key, value)
+        elif kind == layout.AUDIT:
+            number, _ = decode_number(key, _AUDIT_NUMBER_AT)
+            yield from self._expect_audited(key, number)
         elif kind == layout.TABLE:
             if value is not None:
                 _decode_schema(value)
@@ -258,7 +266,10 @@ class _Check:
         elif kind == layout.FIELDS:
             if rest:
                 yield Problem("key", key, f"the fields of actor {number} have a key that goes on")
-        elif kind not in (layout.REPLY, layout.JOURNAL):
+        elif kind == layout.CHILD:
+            if self._number_of(rest) is None:
+                yield Problem("orphan", key, f"actor {number} notes a child that has no address")
+        elif kind not in _OF_RUNS:
             yield Problem("key", key, f"data of actor {number} of no known kind")
 
     def _check_shared(self, key: bytes, value: bytes | None, *, row: bool) -> Iterator[Problem]:
@@ -354,6 +365,25 @@ class _Check:
         elif not key.endswith(encode_number(number)):
             yield Problem(
                 "field index", key, f"an entry of a field index has another number than its actor ({number})"
+            )
+
+    def _check_run_label(self, key: bytes, value: bytes | None) -> Iterator[Problem]:
+        if value is None:
+            return
+        _decode_exactly(value)
+        for size in range(1, 9):  # the number is the last part, and begins with its length
+            type_number = key[-size - 3 : -size - 1]
+            if key[-size - 1] == size and self._number_of(type_number + value) == int.from_bytes(
+                key[-size:], "big"
+            ):
+                return
+        yield Problem("field index", key, "an entry of a run's label names a run that doesn't exist")
+
+    def _expect_audited(self, key: bytes, number: int) -> Iterator[Problem]:
+        # A run that was purged leaves its audit records; the number was given once.
+        if self._next_actor is not None and not 0 <= number < self._next_actor:
+            yield Problem(
+                "orphan", key, f"an audit record names actor number {number}, which was never given"
             )
 
     def _expect_actor(self, key: bytes, number: int, what: str) -> Iterator[Problem]:

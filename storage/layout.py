@@ -14,6 +14,10 @@ an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970
     04 number 05 table 00 index values key  ROW_INDEX  -> key
     04 number 06 call nth                 REPLY        reply to a call made by or for a workflow, while needed
     04 number 07 position                 JOURNAL      a run's records
+    04 number 08 n                        EMITTED      the n-th progress event of a run
+    04 number 09 id                       EVENT_ID     ids of events that a run got, against doubles
+    04 number 0A step nth                 HEARTBEAT    what a long step told last, for its next attempt
+    04 number 0B type key                 CHILD        children of a run that have not ended
     05 time number name                   DUE          alarms by due time -> type, key
     06 number name                        DEAD_ALARM   alarms whose retries are spent
     07 time fullkey                       EXPIRY       keys with a ttl, by the time they end
@@ -21,6 +25,8 @@ an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970
     09 type table 00 index values number key  SHARED_INDEX -> number key
     0A type index values number           FIELD_INDEX  declared fields by value -> key
     0B type table                         TABLE        a table's fields and indexes (for `check`)
+    0C label values created type number   RUN_LABEL    runs of all workflows by ref, tenant, tag, state -> key
+    0D time n number                      AUDIT        what was done to runs from outside
 
 The numbers of new actors rise, so what an actor writes lies together and new actors are appended: a quarter
 of the cost of random places.
@@ -45,6 +51,8 @@ SHARED_ROW: Final = b"\x08"
 SHARED_INDEX: Final = b"\x09"
 FIELD_INDEX: Final = b"\x0a"
 TABLE: Final = b"\x0b"
+RUN_LABEL: Final = b"\x0c"
+AUDIT: Final = b"\x0d"
 
 META_FORMAT: Final = META + b"format"  # -> the number of this format, msgpack
 META_COMMIT: Final = META + b"commit"  # -> [sequence of the last commit, next actor number, next type number]
@@ -57,6 +65,10 @@ ROW: Final = b"\x04"
 ROW_INDEX: Final = b"\x05"
 REPLY: Final = b"\x06"
 JOURNAL: Final = b"\x07"
+EMITTED: Final = b"\x08"
+EVENT_ID: Final = b"\x09"
+HEARTBEAT: Final = b"\x0a"
+CHILD: Final = b"\x0b"
 
 # What the payload of a STORAGE key begins with.
 PLAIN: Final = b"\x00"  # then the value

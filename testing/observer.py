@@ -10,19 +10,8 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 
-from ..actors.workflow.journal import (
-    AttemptFailed,
-    Failed,
-    Finished,
-    Record,
-    Redriven,
-    Started,
-    StepDone,
-    StepFailed,
-    Terminated,
-    TimerFired,
-    VersionTaken,
-)
+from ..actors.workflow.journal import Record, Redriven, Started, StepDone, StepFailed
+from ..actors.workflow.journal_text import record_text
 from ..runtime.address import ActorKey, show_address
 from ..storage import layout
 from ..storage.keys import decode_key, decode_number
@@ -82,37 +71,3 @@ class Observer:
             # A failed step that was redriven runs again.
             self.recorded.pop(run, None)
         return record_text(record)
-
-
-def record_text(record: Record) -> str:
-    """A record of a journal as people read it."""
-    if isinstance(record, Started):
-        return f"started with {_shown(record.input)}"
-    if isinstance(record, StepDone):
-        return f"{_step(record.name, record.nth)} done at attempt {record.attempts}: {_shown(record.value)}"
-    if isinstance(record, StepFailed):
-        return (
-            f"{_step(record.name, record.nth)} failed for good at attempt {record.attempts}: {record.error}"
-        )
-    if isinstance(record, AttemptFailed):
-        return f"{_step(record.name, record.nth)} attempt {record.attempt} failed: {record.error}"
-    if isinstance(record, TimerFired):
-        return f"timer {record.nth} fired"
-    if isinstance(record, Finished):
-        return f"complete: {_shown(record.value)}"
-    if isinstance(record, Failed):
-        return f"failed: {record.error}"
-    if isinstance(record, Terminated):
-        return f"terminated: {record.reason}"
-    if isinstance(record, VersionTaken):
-        return f"version {record.number} of {record.tag!r}"
-    return "redriven"
-
-
-def _step(name: str, nth: int) -> str:
-    return name if nth == 1 else f"{name} (use {nth})"
-
-
-def _shown(value: msgspec.Raw) -> str:
-    raw = bytes(value)
-    return "nothing" if not raw else repr(msgspec.msgpack.decode(raw))

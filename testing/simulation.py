@@ -34,9 +34,12 @@ from ..actors.durable_queue import Queue
 from ..actors.errors import RunFailed
 from ..actors.handle import Run
 from ..actors.ids import seed_ids
-from ..actors.system import OnConflict, Runtime, TakesInput, TakesNothing
+from ..actors.system import Runtime
 from ..actors.workflow.head import ALL_STATUSES, ENDED, RunStatus
 from ..actors.workflow.journal import Record
+from ..actors.workflow.journal_text import record_text
+from ..actors.workflow.protocols import TakesInput, TakesNothing
+from ..actors.workflow_calls import OnConflict
 from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
 from ..runtime.clock import LOOK_SECONDS
@@ -53,11 +56,12 @@ from .crash import WHENS, Crash, CrashPlan, Place, When
 from .errors import NeverAtRest, NotFinished, ProcessDied
 from .graveyard import lay_to_rest
 from .loop_writer import LoopWriter
-from .observer import Observer, record_text
+from .observer import Observer
 from .sim_clock import SimClock
 from .sim_loop import LoopEnd, SimLoop, new_loop
 from .sim_run import Pending, SimRun
 from .sim_runtime import Plans, SimRuntime, take_apart
+from .sim_talk import SimTalk
 from .storm import ClockJump, Storm, check_storm
 from .story import Story
 
@@ -82,7 +86,7 @@ Deps = Iterable[object] | Callable[[], Iterable[object]]
 Setup = Callable[[Runtime], Awaitable[object] | None]
 
 
-class Simulation:
+class Simulation(SimTalk):
     """A story: the lives of one simulated process on one folder.  Use it as `with simulate(...) as sim`."""
 
     def __init__(

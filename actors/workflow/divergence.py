@@ -29,13 +29,25 @@ from ...runtime.clock import moment
 from ...runtime.codec import BAD_VALUE, reason
 from ...runtime.error_text import message_text
 from ..errors import ErrorRecord
-from .journal import Fold, Outcome, StepDone, TimerFired
+from .fold import Fold
+from .journal import (
+    CancelAsked,
+    EventArrived,
+    Outcome,
+    Resumed,
+    StepDone,
+    StepFailed,
+    TimerFired,
+    UpdateAccepted,
+)
+from .undo import UNDO
 from .user_lines import is_users, place, where
 
 if TYPE_CHECKING:
     from .live_run import LiveRun
     from .ops import Op
 
+_FROM_OUTSIDE: Final = (EventArrived, UpdateAccepted, Resumed, CancelAsked)
 # The name of a divergence among the errors of runs; it is a record, not a class.
 DIVERGENCE: Final = "Divergence"
 # So many of each sequence are shown before the difference, and behind it: the rest is in the history.
@@ -144,7 +156,7 @@ class ReplayCheck:
         self._index += 1
         self.position = position
         self._marks.append((run.asked_count, run.loop.timer_count))
-        if self._fold.waives(position):
+        if isinstance(outcome, _FROM_OUTSIDE) or self._fold.waives(position):
             return None
         if not self._was_asked(outcome):
             return self._differs(f"run() {self._waits()}")
@@ -209,12 +221,22 @@ class ReplayCheck:
         return all(
             one.nth <= timers if isinstance(one, TimerFired) else (one.name, one.nth) in known
             for position, one in self._fold.outcomes[by + 1 : self._index + 1]
-            if not self._fold.waives(position)
+            if not isinstance(one, _FROM_OUTSIDE) and not self._fold.waives(position)
         )
+
+    def expects_undo(self) -> bool:
+        """Whether what comes next was recorded while steps were undone: run() had ended badly by then."""
+        behind = self._fold.outcomes[self._index + 1 :]
+        following = next((one for _, one in behind if isinstance(one, (StepDone, StepFailed))), None)
+        if following is not None:
+            return following.name.startswith(UNDO)
+        return any(name.startswith(UNDO) for name, _ in self._fold.open_attempts())
 
     def _was_asked(self, outcome: Outcome) -> bool:
         if isinstance(outcome, TimerFired):
             return outcome.nth <= self._run.loop.timer_count
+        if isinstance(outcome, _FROM_OUTSIDE):
+            return True  # nobody asks for it
         return self._knows((outcome.name, outcome.nth))
 
     def _knows(self, key: tuple[str, int]) -> bool:
@@ -289,7 +311,15 @@ def code_changed(then: str, now: str) -> str:
 
 
 def _name(outcome: Outcome) -> str:
-    return f"timer {outcome.nth}" if isinstance(outcome, TimerFired) else _step(outcome.name, outcome.nth)
+    if isinstance(outcome, TimerFired):
+        return f"timer {outcome.nth}" if outcome.nth else "deadline"
+    if isinstance(outcome, EventArrived):
+        return f"event {outcome.name}"
+    if isinstance(outcome, UpdateAccepted):
+        return f"update {outcome.name}"
+    if isinstance(outcome, (StepDone, StepFailed)):
+        return _step(outcome.name, outcome.nth)
+    return "resumed" if isinstance(outcome, Resumed) else "cancel"
 
 
 def _step(name: str, nth: int) -> str:

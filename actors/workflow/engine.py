@@ -13,49 +13,55 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
 from ...runtime.actor import activation_of
 from ...runtime.alarms import AlarmRecord, alarm_writes
-from ...runtime.chain import Turn, after_commit, after_rollback
+from ...runtime.chain import after_commit
 from ...runtime.errors import NotRunning
 from ...storage import layout
-from ...storage.errors import CallerError, Damaged, StorageError, StorageFailed
+from ...storage.errors import Damaged, StorageError, StorageFailed
 from ...storage.group_commit import Writes
-from ..errors import ErrorRecord, RunExists, RunFailed, record_error
+from ..errors import ErrorRecord, RunFailed, record_error
+from .arrivals import RESTING, Arrival, NothingArrives, live_run_of
+from .children import children_of, first_record, tell_parent
+from .control import Control
 from .deadlines import Deadlines
-from .head import ENDED, RunHead, RunStatus
+from .fold import Fold
+from .head import ENDED, RunStatus
 from .journal import (
     AttemptFailed,
+    CancelAsked,
+    Cancelled,
+    End,
     Failed,
     Finished,
-    Fold,
-    Redriven,
     Started,
     Terminated,
     decode_records,
-    encode_record,
     journal_prefix,
-    position_key,
 )
 from .live_run import LiveRun
+from .messages import Messages
 from .ops import Op
 from .places import Places
+from .progress import Progress
 from .results import Results, failure
+from .starting import Starts
 from .step_op import StepOp
 from .step_plan import StepPlan
 
 if TYPE_CHECKING:
     from ...runtime.activation import Activation
-    from ...runtime.address import ActorKey
     from ...runtime.ref import Ref
     from ..system import Runtime
     from .workflow import Workflow
     from .workflow_type import WorkflowType
+
+T = TypeVar("T")
 
 _log = logging.getLogger("holdfast.workflow")
 
@@ -66,14 +72,12 @@ _FIRST_AGAIN_SECONDS: Final = 0.5
 _LAST_AGAIN_SECONDS: Final = 30.0
 
 
-class StartOptions(msgspec.Struct, frozen=True):
-    """What a run is started with beside its input."""
-
-    on_conflict: str
-    correlation_id: str
-    ref: tuple[str, str] | None = None
-    tenant: str | None = None
-    tags: dict[str, str] = {}
+_STATUS_OF: Final[dict[type, RunStatus]] = {
+    Finished: "complete",
+    Failed: "failed",
+    Cancelled: "cancelled",
+    Terminated: "terminated",
+}
 
 
 class Engine:
@@ -84,12 +88,11 @@ class Engine:
         self.places = Places(system, max_running=max_running, resume=self._resume)
         self.deadlines = Deadlines(system.clock)
         self._plans: dict[Any, StepPlan] = {}
-        # Runs that were just started and whose run() begins in the next callback.
-        self._beginning: deque[Ref] = deque()
-        self._begin_scheduled = False
+        self.starts = Starts(self)
+        self.control = Control(self)
+        self.messages = Messages(self)
+        self.progress = Progress(self)
         self.results = Results()
-        # Runs started by turns that haven't ended, by the keys of their rows in the directory.
-        self.starting: dict[bytes, asyncio.Future[None]] = {}
         self._again_seconds = _FIRST_AGAIN_SECONDS
         # Runs that got stuck since the runtime was opened: they are not tried again, as older ones will be.
         self._stuck_now: set[bytes] = set()
@@ -110,155 +113,47 @@ class Engine:
             run.drop()
         if bodies:  # cancelled now; closing waits until they have let go of what they hold
             self.system.spawn(_wait_all(bodies), "steps that were in progress")
+        self.messages.stop()
+        self.progress.stop()
         self.results.stop(
             NotRunning("the runtime was closed before the run ended; it goes on when the folder is opened")
         )
 
-    # -- starting ------------------------------------------------------------------------------------------
-
-    async def wait_started(self, kind: WorkflowType, key_bytes: bytes) -> None:
-        """Return when no turn is about to start the run with this key."""
-        directory_key = layout.DIRECTORY + kind.number_bytes + key_bytes
-        while (undecided := self.starting.get(directory_key)) is not None:
-            await asyncio.wait((undecided,))
-
-    def start_in(
-        self,
-        writes_of: Turn | None,
-        kind: WorkflowType,
-        key: ActorKey,
-        key_bytes: bytes,
-        encoded_input: bytes,
-        decoded_input: object,
-        options: StartOptions,
-        extra: Writes | None = None,
-    ) -> tuple[Ref, int, bool]:
-        """Start a run, in a commit of its own (with `extra` writes) or in that of a turn.
-
-        Returns the run's ref, the commit to wait for, and whether it was started (False: joined).  Raises
-        `RunExists`.
-        """
-        ref = self.system.make_ref(kind, key, key_bytes)
-        if ref.directory_key in self.starting and (
-            writes_of is None or ref.directory_key not in writes_of.root.writes
-        ):
-            raise RunExists(
-                f"run {ref} is being started by a turn that hasn't ended; use another id, or start it "
-                f"again later"
-            )
-        activation = ref.activation
-        if activation is None:
-            activation = self.system.directory.activate(ref)
-        replaced: Writes = {}
-        turn_writes = None if writes_of is None else writes_of.root.writes
-        if activation.stored or (turn_writes is not None and ref.directory_key in turn_writes):
-            if options.on_conflict == "join":
-                return ref, activation.dep, False
-            if options.on_conflict != "replace" or writes_of is not None:
-                raise RunExists(
-                    f"run {ref} exists (on_conflict={options.on_conflict!r}); use another id, or "
-                    f"on_conflict='join' or 'replace'"
-                )
-            replaced = self._erase(activation)
-        now_ms = self.system.clock.now_ms()
-        workflow = cast("Workflow", activation.instance)
-        place = self.places.has(kind)
-        status: RunStatus = "running" if place else "queued"
-        started = Started(
-            now_ms,
-            msgspec.Raw(encoded_input),
-            options.correlation_id,
-            options.ref,
-            options.tenant,
-            options.tags,
-        )
-        writes = replaced
-        if extra:
-            writes.update(extra)
-        writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
-        workflow.head = RunHead(status, now_ms, now_ms, None, options.correlation_id, kind.fingerprint)
-        if place:
-            self.places.take(kind)
-        else:
-            self.places.expect_queued(kind)
-        activation.pins += 1
-        if writes_of is None:
-            try:
-                activation.stage_fields(writes)
-                number = activation.commit(writes)
-            except BaseException:
-                self._not_started(activation, kind, place)
-                if replaced:
-                    self._again_later([ref])  # the run that was to be replaced goes on
-                raise
-            self._started(activation, started, decoded_input, place)
-            return ref, number, True
-        activation.stage_fields(writes)
-        activation.claim_row(writes)
-        writes_of.root.writes.update(writes)
-        undecided = self.starting[ref.directory_key] = self.system.loop.create_future()
-
-        def committed(number: int) -> None:
-            del self.starting[ref.directory_key]
-            undecided.set_result(None)
-            activation.stored = True
-            activation.dep = number
-            self._started(activation, started, decoded_input, place)
-
-        def rolled_back() -> None:
-            del self.starting[ref.directory_key]
-            undecided.set_result(None)
-            self._not_started(activation, kind, place)
-
-        after_commit(writes_of, committed)
-        after_rollback(writes_of, rolled_back)
-        return ref, 0, True
-
-    def _started(self, activation: Activation, started: Started, decoded_input: object, place: bool) -> None:
-        activation.pins -= 1
-        if not place:
-            self.system.directory.drop(activation)
-            return
-        run = self._make_live(LiveRun(self, activation, started))
-        run.first_input = decoded_input
-        run.has_slot = True
-        self._beginning.append(activation.ref)
-        if not self._begin_scheduled:
-            self._begin_scheduled = True
-            self.system.loop.call_soon(self._begin_all)
+    # -- runs in memory ------------------------------------------------------------------------------------
 
     def live_runs(self) -> list[LiveRun]:
         """Runs whose working part is in memory."""
         return list(self._live)
 
-    def _make_live(self, run: LiveRun) -> LiveRun:
+    def live(self, activation: Activation) -> LiveRun | None:
+        """The working part of a run that is in memory, None when there is none."""
+        return live_run_of(activation)
+
+    def has_ended(self, activation: Activation) -> bool:
+        """Whether a run is over."""
+        return cast("Workflow", activation.instance).head.status in ENDED
+
+    def make_live(self, run: LiveRun) -> LiveRun:
+        """A run comes to memory, and is kept there while it works."""
         self._live.add(run)
         run.activation.pins += 1
         return run
 
-    def _unmake_live(self, run: LiveRun) -> None:
+    def unmake_live(self, run: LiveRun) -> None:
         """A run leaves memory (its activation may stay): its place is free, its pin is gone."""
         self._live.discard(run)
         self._release(run)
+        if not run.resting:
+            run.activation.pins -= 1
         run.drop()
-        run.activation.pins -= 1
 
-    def _not_started(self, activation: Activation, kind: WorkflowType, place: bool) -> None:
-        activation.pins -= 1
-        if place:
-            self.places.free(kind)
-        self.system.directory.drop(activation)
+    def left_memory(self, run: LiveRun) -> None:
+        """The directory let a run go that rested: it is taken up from the disk when it is needed."""
+        self._live.discard(run)
+        run.drop()
 
-    def _begin_all(self) -> None:
-        self._begin_scheduled = False
-        beginning, self._beginning = self._beginning, deque()
-        for ref in beginning:
-            activation = ref.activation
-            run = None if activation is None else live_run(activation)
-            if run is not None and not run.has_begun:
-                self._begin(run)
-
-    def _begin(self, run: LiveRun) -> None:
+    def begin(self, run: LiveRun) -> None:
+        """Start `run()`, and deliver what is recorded; in a callback of the loop."""
         try:
             run.begin()
         except StorageError as error:
@@ -267,18 +162,6 @@ class Engine:
         except Exception as error:
             _log.exception("run %s can't be replayed", run.activation.ref)
             self.stuck(run, record_error(error))
-
-    def _erase(self, activation: Activation) -> Writes:
-        """Everything of a run that is replaced, as deletes; its work in progress stops."""
-        run = live_run(activation)
-        if run is not None:
-            self._unmake_live(run)
-        writes: Writes = {}
-        for key, _ in self.system.store.scan_prefix(activation.prefix(b"")):
-            if key != activation.fields_key:
-                writes[key] = None
-        writes.update(alarm_writes(activation, _ALARM_NAME, None))
-        return writes
 
     def _release(self, run: LiveRun) -> None:
         if run.has_slot:
@@ -297,24 +180,27 @@ class Engine:
         activation = ref.activation
         if activation is None:
             activation = self.system.directory.activate(ref)
-        run = live_run(activation)
-        if run is not None:
-            return run
+        run = live_run_of(activation)
         head = cast("Workflow", activation.instance).head
-        if not activation.stored or head.status in ENDED:
+        if run is not None:
+            if run.resting and head.status in ("queued", "running"):
+                self._go_on(run)
+            return run
+        if not activation.stored or head.status in ENDED or head.status == "paused":
             return None
         try:
-            fold = self._fold(activation)
+            fold = self.fold(activation)
         except Damaged as error:
             self._stuck(activation, record_error(error))
             return None
         kind = cast("WorkflowType", activation.type)
-        run = self._make_live(LiveRun(self, activation, fold.started, fold))
+        activation.renew()  # what run() left in `self` when it was in memory before is made anew by replay
+        run = self.make_live(LiveRun(self, activation, fold.started, fold))
         run.has_slot = True
         self.places.take(kind)
         for key, stored in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
             run.replies[key] = stored
-        if head.status != "running":
+        if head.status not in ("running", "pausing"):
             writes: Writes = {}
             try:
                 run.set_head("running", writes, run.now_ms())
@@ -323,10 +209,29 @@ class Engine:
                 self.let_go(run)
                 raise
         _log.info("run %s goes on", ref, extra={"run_id": str(ref), "correlation_id": run.correlation_id})
-        self._begin(run)
+        self.begin(run)
         return run
 
-    def _fold(self, activation: Activation) -> Fold:
+    def _go_on(self, run: LiveRun) -> None:
+        """A run that rested in memory works again."""
+        if run.resting:
+            run.resting = False
+            run.activation.pins += 1
+        if not run.has_slot:
+            run.has_slot = True
+            self.places.take(run.type)
+        if run.workflow.head.status == "queued":
+            writes: Writes = {}
+            try:
+                run.set_head("running", writes, run.now_ms())
+                run.activation.commit(writes, reserve=True)
+            except StorageError as error:
+                self.cannot_record(run, error)
+                return
+        run.go_on()
+
+    def fold(self, activation: Activation) -> Fold:
+        """What the journal of a run adds up to; raises `Damaged`."""
         rows = self.system.store.scan_prefix(journal_prefix(activation.prefix(b"")))
         return Fold(decode_records(rows, str(activation.ref)), str(activation.ref))
 
@@ -337,8 +242,7 @@ class Engine:
         try:
             run.record(record)
         except StorageError as error:
-            _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
-            self.let_go(run)
+            self.cannot_record(run, error)
             return
         run.deliver_all()
 
@@ -355,31 +259,52 @@ class Engine:
                 self._plans[target] = plan
         return plan
 
-    def rest(self, run: LiveRun, status: RunStatus, wake_ms: int) -> None:
-        """Nothing to do before `wake_ms`: an alarm wakes the run, its place is free, memory lets it go."""
+    def rest(self, run: LiveRun, status: RunStatus, wake_ms: int | None) -> None:
+        """Nothing to do before `wake_ms` (None: before something comes).
+
+        An alarm wakes the run, its place is free, memory may let it go.
+        """
         activation = run.activation
         writes: Writes = {}
         try:
             run.write_versions(writes)
             run.set_head(status, writes, run.now_ms(), rested=run.next_position)
-            writes.update(alarm_writes(activation, _ALARM_NAME, AlarmRecord(wake_ms, wake_ms)))
+            if wake_ms is not None:
+                writes.update(alarm_writes(activation, _ALARM_NAME, AlarmRecord(wake_ms, wake_ms)))
             number = activation.commit(writes, reserve=True)
         except StorageError as error:
             _log.error("run %s could not be put to rest: %s", activation.ref, error)
             self.let_go(run)
             return
-        self.system.scheduler.notice(wake_ms)
         self._release(run)
+        run.resting = True
+        activation.pins -= 1
+        if wake_ms is None:
+            return
+        self.system.scheduler.notice(wake_ms)
         if wake_ms - self.system.clock.now_ms() > self.system.limits.idle_seconds * 1000:
             self.system.store.on_durable(number, lambda error: self._forget(run) if error is None else None)
 
     def _forget(self, run: LiveRun) -> None:
         """Let a run at rest leave memory."""
         head = cast("Workflow", run.activation.instance).head
-        if not run.dropped and not run.has_slot and head.status in ("waiting", "retrying"):
-            self._unmake_live(run)
+        if not run.dropped and run.resting and head.status in RESTING:
+            self.unmake_live(run)
             if run.activation.evictable():
                 self.system.directory.drop(run.activation)
+
+    def paused(self, run: LiveRun) -> None:
+        """Nothing of a run that was paused is in progress any more: it leaves memory."""
+        activation = run.activation
+        writes: Writes = {}
+        try:
+            run.write_versions(writes)
+            run.set_head("paused", writes, run.now_ms(), rested=run.next_position)
+            activation.commit(writes, reserve=True)
+        except StorageError as error:
+            self.cannot_record(run, error)
+            return
+        self.unmake_live(run)
 
     def alarm_fired(self, workflow: Workflow) -> None:
         """A run's alarm is due (called in its turn): it counts as running from that commit on, then it goes
@@ -387,10 +312,10 @@ class Engine:
         """
         activation = activation_of(workflow)
         head = workflow.head
-        if head.status in ENDED:
-            return
+        if head.status not in RESTING:
+            return  # it has ended, is paused, or something else woke it
         kind = cast("WorkflowType", activation.type)
-        run = live_run(activation)
+        run = live_run_of(activation)
         place = (run is not None and run.has_slot) or self.places.has(kind)
         status: RunStatus = "running" if place else "queued"
         workflow.head = msgspec.structs.replace(head, status=status, updated_ms=self.system.clock.now_ms())
@@ -400,87 +325,115 @@ class Engine:
 
         def committed(number: int) -> None:
             if place:
-                self.system.loop.call_soon(self._woken, ref)
+                self.wake_soon(ref)
             else:
                 self.places.fill_later()
 
         after_commit(activation.current_turn(), committed)
 
+    def wake_soon(self, ref: Ref) -> None:
+        """A run that rested counts as running: it goes on in the next callback."""
+        self.system.loop.call_soon(self._woken, ref)
+
     def _woken(self, ref: Ref) -> None:
         if self._stopped:
             return
         activation = ref.activation
-        run = None if activation is None else live_run(activation)
+        run = None if activation is None else live_run_of(activation)
         if run is None:
             self._resume(cast("WorkflowType", ref.type), ref.key_bytes)
-            return
-        if not run.has_slot:
-            run.has_slot = True
-            self.places.take(run.type)
-        run.wake()
+        elif run.resting:
+            self._go_on(run)
+        else:
+            run.deliver_all()
+            run.wake()
 
     # -- ends ----------------------------------------------------------------------------------------------
 
-    def ended(
-        self,
-        run: LiveRun,
-        status: RunStatus,
-        record: Finished | Failed,
-        raised: BaseException | None,
-        writes: Writes,
-    ) -> None:
-        """run() returned or raised: the last record, the head and the index, and what `writes` holds already,
-        in one commit.
+    def ended(self, run: LiveRun, record: End, raised: BaseException | None, writes: Writes) -> None:
+        """run() is over: the last record, the head and the index, what its parent and its children are told,
+        and what `writes` holds already, in one commit.
         """
         activation = run.activation
         error = record.error if isinstance(record, Failed) else None
+        arrivals: list[Arrival] = []
         try:
             for row in run.replies:
                 writes[row] = None
             for op in run.pending.values():  # begun by tasks that end with run()
                 writes.update(op.reply_deletes())
-            run.set_head(status, writes, record.at_ms, error)
+            run.set_head(_STATUS_OF[type(record)], writes, record.at_ms, error)
+            saying = run.said_anything()
+            if saying is not None:
+                saying.write(writes)
+            arrivals += self._tell_family(run, record, writes)
             number = run.record(record, writes)
         except StorageError as failure:
             _log.error("the end of %s could not be recorded: %s", activation.ref, failure)
+            for arrival in arrivals:
+                arrival.failed()
             self.let_go(run)
             return
-        self._unmake_live(run)
-        started_ms = cast("Workflow", activation.instance).head.created_ms
-        if error is not None or _log.isEnabledFor(logging.INFO):
-            fields = {
-                "run_id": str(activation.ref),
-                "correlation_id": run.correlation_id,
-                "duration_ms": record.at_ms - started_ms,
-            }
-            if error is not None:
-                _log.error(
-                    "run %s failed and is kept as a dead letter: %s",
-                    activation.ref,
-                    error,
-                    extra=fields,
-                    exc_info=raised,
-                )
-            else:
-                _log.info("run %s is complete", activation.ref, extra=fields)
+        self.messages.ended(run)
+        self.unmake_live(run)
+        for arrival in arrivals:
+            arrival.committed(number)
+        self._log_end(run, record, raised)
+        self.end_when_durable(activation, record, number)
+
+    def end_when_durable(self, activation: Activation, record: End, number: int) -> None:
+        """Tell who waits for the result of a run when its end is on disk."""
         self.system.store.on_durable(
             number, lambda failure: self._end_is_durable(activation, record, failure)
         )
 
-    def _end_is_durable(
-        self, activation: Activation, record: Finished | Failed | Terminated, failure: StorageFailed | None
-    ) -> None:
+    def _tell_family(self, run: LiveRun, record: End, writes: Writes) -> list[Arrival]:
+        """Add to the commit of an end what the parent gets, and that the children are to end."""
+        arrivals: list[Arrival] = []
+        link = run.started.parent
+        if link is not None:
+            told = tell_parent(self, run.activation, link, record, writes)
+            if told is not None:
+                arrivals.append(told)
+        if run.asked_for_children:
+            why = f"it is {_STATUS_OF[type(record)]}"
+            arrivals += self.starts.cancel_children(run.activation, writes, why)
+        return arrivals
+
+    def _log_end(self, run: LiveRun, record: End, raised: BaseException | None) -> None:
+        if raised is None and not _log.isEnabledFor(logging.INFO):
+            return
+        fields = {
+            "run_id": str(run.activation.ref),
+            "correlation_id": run.correlation_id,
+            "duration_ms": record.at_ms - run.started.at_ms,
+        }
+        if isinstance(record, Failed):
+            _log.error(
+                "run %s failed and is kept as a dead letter: %s",
+                run.activation.ref,
+                record.error,
+                extra=fields,
+                exc_info=raised,
+            )
+        else:
+            _log.info("run %s is %s", run.activation.ref, _STATUS_OF[type(record)], extra=fields)
+
+    def _end_is_durable(self, activation: Activation, record: End, failure: StorageFailed | None) -> None:
         if failure is not None:
             return  # undone; the run goes on from the disk
+        if not self.has_ended(activation):
+            return  # restarted meanwhile
         if not activation.gone and activation.evictable():
             self.system.directory.drop(activation)
         self._again_seconds = _FIRST_AGAIN_SECONDS
         self.results.ended(activation.ref, record)
+        self.progress.ended(activation.ref)
 
     def stuck(self, run: LiveRun, error: ErrorRecord) -> None:
         """The code doesn't fit the journal: nothing is lost, nothing goes on until other code is there."""
         self._stuck(run.activation, error)
-        self._unmake_live(run)
+        self.unmake_live(run)
 
     def _stuck(self, activation: Activation, error: ErrorRecord) -> None:
         workflow = cast("Workflow", activation.instance)
@@ -497,27 +450,38 @@ class Engine:
         self._stuck_now.add(activation.ref.directory_key)
         self.results.failed(activation.ref, RunFailed(str(activation.ref), "stuck", error))
 
+    def cannot_record(self, run: LiveRun, error: StorageError) -> None:
+        """The store refused what the run wanted to record."""
+        _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
+        self.let_go(run)
+
+    def could_not_record(self, activation: Activation, error: StorageError) -> None:
+        """The same for a run that isn't in memory any more."""
+        _log.error("a change of %s could not be recorded: %s", activation.ref, error)
+        self.again_later([activation.ref])
+
     def let_go(self, run: LiveRun) -> None:
         """The store refuses what the run must write: drop it and try again later from the disk."""
         if run.dropped:
             return
-        self._unmake_live(run)
+        self.unmake_live(run)
         self.system.directory.drop(run.activation)
-        self._again_later([run.activation.ref])
+        self.again_later([run.activation.ref])
 
     def lost(self, activations: list[Activation]) -> None:
         """A failed commit undid these; the runs among them begin anew from the disk."""
         refs: list[Ref] = []
         for activation in activations:
-            run = live_run(activation)
+            run = live_run_of(activation)
             if run is not None:
-                self._unmake_live(run)
+                self.unmake_live(run)
             if isinstance(activation.type, _workflow_type()):
                 refs.append(activation.ref)
+                self.messages.lost(activation.ref)
         if refs:
-            self._again_later(refs)
+            self.again_later(refs)
 
-    def _again_later(self, refs: list[Ref]) -> None:
+    def again_later(self, refs: list[Ref]) -> None:
         if self._stopped:
             return
         seconds = self._again_seconds
@@ -534,7 +498,7 @@ class Engine:
         try:
             activation = ref.activation or self.system.directory.activate(ref)
             head = cast("Workflow", activation.instance).head
-            if activation.stored and head.status in ("running", "queued"):
+            if activation.stored and head.status in ("running", "queued", "pausing"):
                 if self.places.has(cast("WorkflowType", activation.type)):
                     self.resume(ref)
                 else:
@@ -543,7 +507,7 @@ class Engine:
                 self.results.failed(ref, StorageFailed(f"the start of run {ref} did not reach the disk"))
         except StorageError as error:
             _log.error("run %s can't go on yet: %s", ref, error)
-            self._again_later([ref])
+            self.again_later([ref])
 
     # -- from outside --------------------------------------------------------------------------------------
 
@@ -568,63 +532,72 @@ class Engine:
         await self.system.store.wait_durable(activation.dep)
         if head.status == "stuck":
             raise RunFailed(str(ref), "stuck", head.error)
-        record = self._fold(activation).ended
+        record = self.fold(activation).ended
         if isinstance(record, Finished):
             return bytes(record.value)
         raise failure(ref, record)
 
-    def redrive(self, ref: Ref, encoded_input: bytes | None) -> int:
-        """Let a failed run go on at the failed step; returns the commit to wait for."""
-        activation = ref.activation or self.system.directory.activate(ref)
-        status = cast("Workflow", activation.instance).head.status
-        if status != "failed":
-            raise CallerError(f"run {ref} is {status}; only a failed run can be redriven")
-        fold = self._fold(activation)
-        at_ms = max(self.system.clock.now_ms(), fold.ended.at_ms if fold.ended else 0)
-        record = Redriven(at_ms, encoded_input)
-        writes: Writes = {
-            position_key(journal_prefix(activation.prefix(b"")), fold.next_position): encode_record(record)
-        }
-        workflow = cast("Workflow", activation.instance)
-        workflow.head = msgspec.structs.replace(workflow.head, status="queued", updated_ms=at_ms, error=None)
+    # -- what the parts share ------------------------------------------------------------------------------
+
+    def commit_arrival(self, ref: Ref, arrival: Arrival | NothingArrives, writes: Writes) -> int:
+        """Stage what arrives at a run in a commit of its own; returns the commit to wait for."""
+        activation = ref.activation
+        assert activation is not None, "it was loaded to see whether it goes on"
         try:
-            activation.stage_fields(writes)
             number = activation.commit(writes)
-        except StorageError:
-            self.system.directory.drop(activation)
+        except BaseException:
+            arrival.failed()
             raise
-        self.places.expect_queued(cast("WorkflowType", activation.type))
-        self.places.fill_later()
+        arrival.committed(number)
         return number
 
-    def terminate(self, ref: Ref, reason: str) -> int:
-        """Stop a run for good; returns the commit to wait for."""
+    def started_record(self, activation: Activation) -> Started:
+        """How a run was started."""
+        run = live_run_of(activation)
+        return first_record(self, activation) if run is None else run.started
+
+    def cancel_later(self, ref: Ref, reason: str) -> None:
+        """Ask a run to end, in the next callback; whoever asks has no write set to do it in."""
+        self.system.loop.call_soon(self._cancel_now, ref, reason)
+
+    def _cancel_now(self, ref: Ref, reason: str) -> None:
+        if self._stopped:
+            return
         activation = ref.activation or self.system.directory.activate(ref)
-        run = live_run(activation)
-        status = cast("Workflow", activation.instance).head.status
-        if status in ENDED:
-            raise CallerError(f"run {ref} is {status} already")
-        fold = self._fold(activation)
-        record = Terminated(max(self.system.clock.now_ms(), fold.started.at_ms), reason)
-        position = fold.next_position if run is None else run.next_position
-        writes: Writes = {
-            position_key(journal_prefix(activation.prefix(b"")), position): encode_record(record)
-        }
-        for key, _ in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
-            writes[key] = None
-        writes.update(alarm_writes(activation, _ALARM_NAME, None))
-        workflow = cast("Workflow", activation.instance)
-        workflow.head = msgspec.structs.replace(
-            workflow.head, status="terminated", updated_ms=record.at_ms, error=None
-        )
-        activation.stage_fields(writes)
-        number = activation.commit(writes, reserve=True)
-        if run is not None:
-            self._unmake_live(run)
-        self.system.store.on_durable(
-            number, lambda failure: self._end_is_durable(activation, record, failure)
-        )
-        return number
+        if not activation.stored or self.has_ended(activation):
+            return
+        writes: Writes = {}
+        record = CancelAsked(self.system.clock.now_ms(), reason)
+        try:
+            self.commit_arrival(ref, self.control.cancel_arrival(ref, record, writes), writes)
+        except StorageError as error:
+            _log.error("run %s could not be asked to end: %s", ref, error)
+
+    def cancel_given_up(self, run: LiveRun) -> None:
+        """After a replay: children that run() gave up before the process died may not have been told."""
+        for child in children_of(self, run.activation):
+            link = first_record(self, child.activation or self.system.directory.activate(child)).parent
+            if link is not None and (link.name, link.nth) not in run.pending:
+                self.cancel_later(child, f"{run.activation.ref} gave it up")
+
+    async def processed(self, ref: Ref) -> None:
+        """Return when the run has been given what was accepted before, if it is in memory or had to be."""
+        await self.in_callback(lambda: None)  # behind the callbacks that wake it and that deliver
+
+    async def in_callback(self, work: Callable[[], T]) -> T:
+        """Do something in a callback of the loop, where a run's own loop may be driven."""
+        done: asyncio.Future[T] = self.system.loop.create_future()
+
+        def call() -> None:
+            if done.cancelled():
+                return
+            try:
+                done.set_result(work())
+            except Exception as error:
+                done.set_exception(error)
+
+        self.system.loop.call_soon(call)
+        return await done
 
     def log_fields(self, run: LiveRun, op: Op) -> Mapping[str, object]:
         """Fields for a log line of a step."""
@@ -638,12 +611,6 @@ class Engine:
 
 async def _wait_all(tasks: list[asyncio.Future[Any]]) -> None:
     await asyncio.wait(tasks)
-
-
-def live_run(activation: Activation) -> LiveRun | None:
-    """The working part of a run that is in memory, None when there is none."""
-    run: LiveRun | None = activation.instance.__dict__.get("_live")
-    return None if run is None or run.dropped else run
 
 
 def _workflow_type() -> type[WorkflowType]:

@@ -7,12 +7,14 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 
 from ..errors import ErrorRecord
+from .labels import RunLabels
 
 RunStatus: TypeAlias = Literal[
     "queued",
     "running",
     "waiting",
     "retrying",
+    "pausing",
     "paused",
     "stuck",
     "complete",
@@ -28,10 +30,12 @@ FAILED: Final[tuple[RunStatus, ...]] = ("failed",)
 #           running -> waiting | retrying -> running (an alarm) or queued (no free place)
 #           running -> stuck -> running (other code)
 #           failed -> queued (redriven); any but the ended -> terminated
+#           any but the ended -> pausing (steps still run) -> paused -> queued (resumed)
+#           running -> cancelled (asked from outside, after its clean-up)
 ENDED: Final[frozenset[str]] = frozenset({"complete", "failed", "cancelled", "terminated"})
 # Found on disk when a runtime opens, these are taken up again; the others wait for an alarm or a free place.
 # Stuck ones first: a run that gets stuck when it is taken up was tried in this opening.
-RESUMED: Final[tuple[RunStatus, ...]] = ("stuck", "running")
+RESUMED: Final[tuple[RunStatus, ...]] = ("stuck", "running", "pausing")
 
 
 class RunHead(msgspec.Struct, array_like=True, frozen=True):
@@ -46,3 +50,4 @@ class RunHead(msgspec.Struct, array_like=True, frozen=True):
     fingerprint: str = ""
     # At rest all that run() asked for was behind it: what the records before this position led to is done.
     rested: int = 0
+    labels: RunLabels | None = None

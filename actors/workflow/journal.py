@@ -1,4 +1,4 @@
-"""The journal: a run's records, append only; the run's state is the fold of them.
+"""The journal: a run's records, append only; the run's state is the fold of them (fold.py).
 
 One put for each record, under the run's number and the record's position.  A record of an outcome bears the
 name of what was asked for and the how-manyth use of that name; replay delivers the outcomes in the order of
@@ -16,6 +16,15 @@ from ...storage.errors import Damaged
 from ..errors import ErrorRecord
 
 
+class ParentLink(msgspec.Struct, array_like=True, frozen=True):
+    """Where the outcome of a child goes: the parent's address, and the call that made it."""
+
+    type: bytes
+    key: bytes
+    name: str
+    nth: int
+
+
 class Started(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """Always the first record."""
 
@@ -25,6 +34,15 @@ class Started(msgspec.Struct, array_like=True, frozen=True, tag=0):
     ref: tuple[str, str] | None = None
     tenant: str | None = None
     tags: dict[str, str] = {}
+    # What chance comes from; None for the run's address and the time.  A fork keeps that of its origin.
+    seed: str | None = None
+    deadline_ms: int | None = None
+    # The run that this one is a child of.
+    parent: ParentLink | None = None
+    # How often the run was begun anew under its id, and how much progress it had told by then.
+    generation: int = 0
+    emitted: int = 0
+    state: str | None = None
 
 
 class StepDone(msgspec.Struct, array_like=True, frozen=True, tag=1):
@@ -79,6 +97,8 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, tag=6):
     error: ErrorRecord
     step: str | None = None  # the step whose uncaught failure it was
     nth: int = 0
+    undo: ErrorRecord | None = None  # why undoing stopped
+    undone: int = 0  # steps that were undone
 
 
 class Redriven(msgspec.Struct, array_like=True, frozen=True, tag=7):
@@ -93,6 +113,8 @@ class Terminated(msgspec.Struct, array_like=True, frozen=True, tag=8):
 
     at_ms: int
     reason: str
+    undo: ErrorRecord | None = None
+    undone: int = 0
 
 
 class VersionTaken(msgspec.Struct, array_like=True, frozen=True, tag=9):
@@ -101,6 +123,80 @@ class VersionTaken(msgspec.Struct, array_like=True, frozen=True, tag=9):
     at_ms: int
     tag: str
     number: int
+
+
+class EventArrived(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """An event was sent to the run: the next wait for its name gets it."""
+
+    at_ms: int
+    name: str
+    payload: msgspec.Raw
+    user: str | None = None
+    tenant: str | None = None
+    id: str | None = None
+
+
+class UpdateAccepted(msgspec.Struct, array_like=True, frozen=True, tag=11):
+    """An `@update` method was called from outside: it runs in `run()`'s loop from here on."""
+
+    at_ms: int
+    name: str
+    arguments: msgspec.Raw
+    id: str
+    user: str | None = None
+
+
+class StateSet(msgspec.Struct, array_like=True, frozen=True, tag=12):
+    """`run()` said `self.set_status(state)`."""
+
+    at_ms: int
+    state: str
+
+
+class DataSet(msgspec.Struct, array_like=True, frozen=True, tag=13):
+    """`run()` changed `self.data[name]`; None took it away."""
+
+    at_ms: int
+    name: str
+    value: bytes | None
+
+
+class TagSet(msgspec.Struct, array_like=True, frozen=True, tag=14):
+    """`run()` changed `self.tags[name]`; None took it away."""
+
+    at_ms: int
+    name: str
+    value: str | None
+
+
+class Paused(msgspec.Struct, array_like=True, frozen=True, tag=15):
+    """The run was paused: nothing begins and no time passes for it until it is resumed."""
+
+    at_ms: int
+
+
+class Resumed(msgspec.Struct, array_like=True, frozen=True, tag=16):
+    """A paused run goes on: its timers move by the length of the pause."""
+
+    at_ms: int
+    paused_ms: int  # when it was paused
+
+
+class CancelAsked(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """Somebody outside wants the run to end: `cancel`, or `terminate` with undo."""
+
+    at_ms: int
+    reason: str
+    terminate: bool = False
+
+
+class Cancelled(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """`run()` ended by a cancel from outside, after its clean-up."""
+
+    at_ms: int
+    reason: str
+    undo: ErrorRecord | None = None
+    undone: int = 0
 
 
 Record: TypeAlias = (
@@ -114,8 +210,24 @@ Record: TypeAlias = (
     | Redriven
     | Terminated
     | VersionTaken
+    | EventArrived
+    | UpdateAccepted
+    | StateSet
+    | DataSet
+    | TagSet
+    | Paused
+    | Resumed
+    | CancelAsked
+    | Cancelled
 )
-Outcome: TypeAlias = StepDone | StepFailed | TimerFired
+# What `run()` asked for, by name and use or by number: replay looks whether it still does.
+Answer: TypeAlias = StepDone | StepFailed | TimerFired
+# What comes from outside, whenever it likes.
+FromOutside: TypeAlias = EventArrived | UpdateAccepted | Resumed | CancelAsked
+Outcome: TypeAlias = Answer | FromOutside
+End: TypeAlias = Finished | Failed | Terminated | Cancelled
+# What `run()` said without waiting for anything; counted, so that it isn't written again on replay.
+Said: TypeAlias = StateSet | DataSet | TagSet
 
 encode_record: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Record).decode
@@ -136,90 +248,6 @@ def decode_records(rows: list[tuple[bytes, bytes]], run: str) -> list[tuple[int,
         except msgspec.MsgspecError as error:
             raise Damaged(f"record {key.hex()} of run {run} can't be read: {error}") from error
     return records
-
-
-class Fold:
-    """What a run's records add up to."""
-
-    __slots__ = (
-        "attempts",
-        "ended",
-        "input",
-        "next_position",
-        "outcomes",
-        "started",
-        "versions",
-        "_attempt_positions",
-        "_waived",
-    )
-
-    def __init__(self, records: list[tuple[int, Record]], run: str) -> None:
-        if not records or not isinstance(records[0][1], Started):
-            raise Damaged(f"the journal of run {run} has no first record")
-        self.started: Started = records[0][1]
-        self.input: msgspec.Raw = self.started.input
-        # To be delivered, in order, with their positions.
-        self.outcomes: list[tuple[int, Outcome]] = []
-        # Attempts so far and the time of the next one, by name and use.
-        self.attempts: dict[tuple[str, int], tuple[int, int]] = {}
-        self.ended: Finished | Failed | Terminated | None = None
-        # The numbers that `self.version` gave, by tag.
-        self.versions: dict[str, int] = {}
-        # Records from the first to before the last of such positions may belong to code that a redrive took
-        # back: clean-up after the failure, or all of it when the redrive came with another input.
-        self._waived: list[tuple[int, int]] = []
-        self._attempt_positions: dict[tuple[str, int], int] = {}
-        self.next_position = records[-1][0] + 1
-        for position, record in records[1:]:
-            if isinstance(record, AttemptFailed):
-                self.attempts[record.name, record.nth] = (record.attempt, record.next_ms)
-                self._attempt_positions[record.name, record.nth] = position
-            elif isinstance(record, (StepDone, StepFailed, TimerFired)):
-                self.outcomes.append((position, record))
-            elif isinstance(record, Redriven):
-                self._take_back(record, position)
-            elif isinstance(record, VersionTaken):
-                self.versions[record.tag] = record.number
-            elif not isinstance(record, Started):
-                self.ended = record
-
-    def _take_back(self, record: Redriven, position: int) -> None:
-        failed, self.ended = self.ended, None
-        waived_from = 0
-        if isinstance(failed, Failed) and failed.step is not None:
-            self.attempts.pop((failed.step, failed.nth), None)
-            for at, outcome in self.outcomes:
-                if (
-                    isinstance(outcome, StepFailed)
-                    and (outcome.name, outcome.nth) == (failed.step, failed.nth)
-                ):  # fmt: skip
-                    waived_from = at
-                    self.outcomes.remove((at, outcome))
-                    break
-        if record.input is not None:
-            self.input = msgspec.Raw(record.input)
-            waived_from = 0
-        self._waived.append((waived_from, position))
-
-    @property
-    def just_redriven(self) -> bool:
-        """Whether nothing was recorded since the run was redriven."""
-        return bool(self._waived) and self._waived[-1][1] == self.next_position - 1
-
-    def waives(self, position: int) -> bool:
-        """Whether nobody need ask for the record at a position any more, after a redrive."""
-        return any(first <= position < last for first, last in self._waived)
-
-    def open_attempts(self) -> list[tuple[str, int]]:
-        """Steps and calls that were tried and not finished, by name and use, in the order of their last
-        attempts; without those that a redrive took back.
-        """
-        ended = {(one.name, one.nth) for _, one in self.outcomes if not isinstance(one, TimerFired)}
-        return [
-            key
-            for key, position in sorted(self._attempt_positions.items(), key=lambda item: item[1])
-            if key in self.attempts and key not in ended and not self.waives(position)
-        ]
 
 
 def journal_prefix(base: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """One run in memory: its loop, what it asked for, and the delivery of outcomes, live and on replay.
 
     run() asks -> pending op -> gate -> body or call -> record, staged -> delivered to run() -> at rest
+    events, updates, control (arrivals.py) ------------> record, staged ^
                                                        ^ on replay the records come from here
 
 Promises
@@ -15,117 +16,128 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ...runtime.chain import CALLER, Turn, after_rollback
-from ...runtime.durations import Duration, to_seconds
+from ...runtime.chain import CALLER
 from ...storage import layout
-from ...storage.errors import CallerError, InvalidKey, StorageError, StorageFailed
+from ...storage.errors import StorageError, StorageFailed
 from ...storage.group_commit import Writes
-from ..errors import ErrorRecord, ForeignAwait, StepError, record_error
-from .call_op import CallOp
-from .divergence import Divergence, ReplayCheck, UnreadableResult, newer_version
+from ..errors import ErrorRecord, ForeignAwait, StepError, UpdateRefused, record_error
+from .arrivals import forget_position
+from .asking import Asking
+from .continuing import ContinueAsNew
+from .divergence import Divergence, ReplayCheck, UnreadableResult
+from .fold import Fold
 from .head import RunHead, RunStatus
 from .journal import (
     POSITION_BYTES,
-    Fold,
+    CancelAsked,
+    End,
+    EventArrived,
     Outcome,
+    Paused,
     Record,
+    Resumed,
     Started,
     StepDone,
     StepFailed,
     TimerFired,
-    VersionTaken,
+    UpdateAccepted,
     encode_record,
     journal_prefix,
 )
 from .leaving_memory import close_tasks
-from .ops import Op, OpFuture, raise_soon
-from .replay_loop import MainTask, ReplayLoop
-from .retry import Retry
-from .run_end import end_of
+from .ops import Op, raise_soon
+from .replay_loop import MainTask, ReplayLoop, ReplayTimer
+from .run_end import end_of, end_of_stopped
 from .step_op import StepOp
-from .versions import check_version
+from .undo import Undo, Undoing, undo_of
+from .updates import Update, begin_update
 
 if TYPE_CHECKING:
     from ...runtime.activation import Activation
-    from ...runtime.methods import MethodPlan
-    from ...runtime.ref import Ref
     from .engine import Engine
+    from .saying import Saying
     from .workflow import Workflow
-    from .workflow_type import WorkflowType
 
 _log = logging.getLogger("holdfast.workflow")
-MAX_STEP_NAME_CHARACTERS = 256
+# In place of the context of a run that left memory.
+_NO_CONTEXT = Context()
+# The deadline of a run is a timer that run() didn't set.
+DEADLINE_TIMER = 0
 
 # The rest of what asyncio asks of a loop is refused by methods that are added to the class in a loop of its
 # file, which a type checker can't see.
 _NEW_LOOP: Callable[[int, int], ReplayLoop] = cast("Any", ReplayLoop)
 
 
-class LiveRun:
+class LiveRun(Asking):
     """The working part of a run, and the caller in `run()`; dropped and made anew from the journal."""
 
     __slots__ = (
+        "_cancel",
         "_clock_ms",
+        "_context",
         "_delivering",
         "_inbox",
         "_journal",
         "_main",
+        "_overdue",
         "_random",
-        "_started_ms",
         "_timer",
-        "_unstarted",
-        "_uses",
-        "activation",
-        "check",
+        "_undoing",
+        "_undos",
+        "_updates",
         "correlation_id",
-        "dropped",
-        "engine",
         "first_input",
         "fold",
         "has_slot",
-        "loop",
         "next_position",
-        "pending",
-        "replies",
+        "pausing_ms",
         "replaying",
+        "replies",
         "reply_prefix",
-        "type",
-        "_versions",
-        "_versions_unwritten",
-        "workflow",
+        "resting",
+        "started",
         "working",
     )
 
     def __init__(
-        self, engine: Engine, activation: Activation, started: Started, fold: Fold | None = None
+        self,
+        engine: Engine,
+        activation: Activation,
+        started: Started,
+        fold: Fold | None = None,
+        *,
+        instance: Workflow | None = None,
     ) -> None:
-        """`fold` is what the journal holds beyond the first record; None for a run that is just started."""
-        self.engine = engine
-        self.activation = activation
-        self.type: WorkflowType = activation.type  # type: ignore[assignment]
-        self.workflow: Workflow = activation.instance  # type: ignore[assignment]
+        """`fold` is what the journal holds beyond the first record; None for a run that is just started.
+
+        `instance` takes the place of the activation's own: for a look at the run beside it.
+        """
+        loop: ReplayLoop = _NEW_LOOP(started.at_ms, activation.number or 0)
+        if fold is None:
+            super().__init__(engine, activation, loop, None, None, instance)
+        else:
+            super().__init__(engine, activation, loop, fold.versions, fold.said, instance)
+        self.started = started
         self.fold = fold
-        self.loop: ReplayLoop = _NEW_LOOP(started.at_ms, activation.number or 0)
         self.correlation_id = started.correlation_id
         self._clock_ms = engine.system.clock.now_ms
         self._random: random.Random | None = None
-        self._started_ms = started.at_ms
         self.next_position = 1 if fold is None else fold.next_position
-        # What run() asked for and hasn't got, by name and use.
-        self.pending: dict[tuple[str, int], Op] = {}
-        # Follows the delivery of what is recorded; None when that is over.
-        self.check: ReplayCheck | None = None
         # Attempts and calls in progress outside.
         self.working = 0
         self.has_slot = False
-        self.dropped = False
+        # It waits for an alarm, or for what comes from outside: it holds no place, and may leave memory.
+        self.resting = False
+        # When it was paused, while steps that were in progress then still run.
+        self.pausing_ms: int | None = fold.paused_ms if fold is not None and fold.is_paused else None
         self.replaying = True
         # The input of a run that was just started, decoded already.
         self.first_input: object = msgspec.UNSET
@@ -134,14 +146,19 @@ class LiveRun:
         self._journal = journal_prefix(activation.base)
         self.reply_prefix = activation.base + layout.REPLY
         self._inbox: list[Outcome] = []
-        self._unstarted: list[Op] = []
-        self._uses: dict[str, int] = {}
+        self._context = Context()  # what the starter's context variables held is not there on replay
         self._main: asyncio.Task[object] | None = None
         self._delivering = False
-        # What `version` gave for each tag, and the records of it that wait for the next commit.
-        self._versions: dict[str, int] | None = None if fold is None else fold.versions
-        self._versions_unwritten: list[VersionTaken] | None = None
         self._timer: Any = None  # the clock's, while steps are in progress beside timers
+        self._updates: dict[str, Update] | None = None
+        # Steps that are done and can be undone; from the bad end of run() on, who undoes them.
+        self._undos: list[Undo] | None = None
+        self._undoing: Undoing | None = None
+        # Somebody outside asked for the end; the deadline passed.
+        self._cancel: CancelAsked | None = None
+        self._overdue = False
+        if fold is not None and instance is None:
+            forget_position(activation)
         self.workflow._live = self  # pyright: ignore[reportPrivateUsage]
 
     @property
@@ -149,145 +166,10 @@ class LiveRun:
         """Chance that is the same on replay; made when it is first asked for."""
         chance = self._random
         if chance is None:
-            seed = f"{self.activation.ref}@{self._started_ms}"
+            started = self.started
+            seed = started.seed or f"{self.activation.ref}@{started.at_ms}"
             chance = self._random = random.Random(seed)  # replayable, not secret
         return chance
-
-    # -- what run() asks for -------------------------------------------------------------------------------
-
-    def request_step(
-        self,
-        function: Callable[..., object],
-        args: tuple[object, ...],
-        given_name: str | None,
-        retry: Retry | None,
-        timeout: Duration | None,
-        thread: bool,
-    ) -> OpFuture:
-        """A step begins; its future is run()'s."""
-        if CALLER.get() is not self:
-            raise self._not_inside()
-        if self.dropped:
-            return self._never()
-        kind = self.type
-        plan = self.engine.step_plan(function)
-        name = plan.name if given_name is None else self._checked_name(given_name)
-        if thread and plan.is_async:
-            raise CallerError(f"{self.activation.ref}: step {name} is async, so it can't run in a thread")
-        if timeout is None:
-            timeout_seconds = kind.step_timeout_seconds
-        else:
-            timeout_seconds = to_seconds(timeout, what=f"timeout of step {name}")
-            if timeout_seconds == 0:
-                raise CallerError(f"{self.activation.ref}: the timeout of step {name} must be more than 0")
-        uses = self._uses
-        nth = uses[name] = uses.get(name, 0) + 1
-        op = StepOp(self, name, nth, function, plan, args, retry or kind.retry, thread, timeout_seconds)
-        self.pending[name, nth] = op
-        self._unstarted.append(op)
-        return op.future
-
-    def _checked_name(self, name: object) -> str:
-        if (
-            not isinstance(name, str)
-            or not 0 < len(name) <= MAX_STEP_NAME_CHARACTERS
-            or not name.isprintable()
-        ):
-            raise InvalidKey(
-                f"{self.activation.ref}: the name of a step must have 1 to {MAX_STEP_NAME_CHARACTERS} "
-                f"printable characters; got {name!r}"
-            )
-        return name
-
-    async def call(
-        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> object:
-        """See `Caller`: in run()'s context the run is the caller, and an actor call becomes an op of it."""
-        return await self.request_call(ref, plan, args, kwargs)
-
-    def request_call(
-        self, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> OpFuture:
-        """run() calls an actor; that is a step by itself."""
-        if CALLER.get() is not self:
-            raise self._not_inside()
-        if self.dropped:
-            return self._never()
-        if ref.system is not self.engine.system:
-            raise CallerError(
-                f"{self.activation.ref}: {ref} lives in another runtime, whose commits are not this "
-                f"run's; call it in a step"
-            )
-        name = f"{ref}.{plan.name}"
-        args, kwargs = plan.check_arguments(args, kwargs, ref)
-        nth = self._uses[name] = self._uses.get(name, 0) + 1
-        op = CallOp(self, name, nth, ref, plan, args, kwargs)
-        self.pending[name, nth] = op
-        self._unstarted.append(op)
-        return op.future
-
-    def version(self, tag: str, number: int) -> int:
-        """See `Workflow.version`."""
-        if CALLER.get() is not self:
-            raise self._not_inside()
-        check_version(tag, number, str(self.activation.ref))
-        if self.dropped:
-            return number
-        if self._versions is None:
-            self._versions = {}
-        taken = self._versions.get(tag)
-        if taken is None:
-            # Nothing has happened behind this point, or else it happened before the call was in the code.
-            taken = 0 if self.check is not None and self.check.has_passed() else number
-            self._versions[tag] = taken
-            if taken:
-                if self._versions_unwritten is None:
-                    self._versions_unwritten = []
-                self._versions_unwritten.append(VersionTaken(self.loop.now_ms, tag, number))
-        if taken > number:
-            self._halt(newer_version(self, tag, taken, number))
-        return taken
-
-    def write_versions(self, writes: Writes) -> None:
-        """Add the records of what `version` gave to a write set that the caller stages at once."""
-        versions, self._versions_unwritten = self._versions_unwritten, None
-        if versions is None:
-            return
-        for record in versions:
-            self.add_record(record, writes)
-        caller = CALLER.get()
-        if isinstance(caller, Turn) and not caller.over and caller.root.writes is writes:
-            # The turn of an actor that run() called, which may still roll back.
-            after_rollback(caller, lambda: self._write_again(versions))
-
-    def _write_again(self, versions: list[VersionTaken]) -> None:
-        self._versions_unwritten = versions + (self._versions_unwritten or [])
-
-    def _halt(self, divergence: Divergence) -> None:
-        """run() may not go on: whatever it asks for from here on never ends, and the run is stuck at once.
-
-        Not in this very moment, since its code is running.
-        """
-        self.dropped = True
-        self.engine.system.loop.call_soon(self._halted, divergence)
-
-    def _halted(self, divergence: Divergence) -> None:
-        self.dropped = False
-        if self.activation.gone:  # a failed commit undid it meanwhile: it begins anew from the disk
-            self.engine.let_go(self)
-        else:
-            self.diverged(divergence)
-
-    def _not_inside(self) -> CallerError:
-        return CallerError(
-            f"{self.activation.ref}: steps are begun by run() itself, not inside a step or after the run"
-        )
-
-    def _never(self) -> OpFuture:
-        """What a `finally` block of a run that leaves memory waits for."""
-        future = OpFuture(loop=self.loop)
-        future.op = None
-        return future
 
     # -- replay --------------------------------------------------------------------------------------------
 
@@ -298,9 +180,11 @@ class LiveRun:
 
     def begin(self) -> None:
         """Start run() and deliver what is recorded; afterwards the run is live."""
-        context = Context()  # what the starter's context variables held is not there on replay
+        context = self._context
         context.run(CALLER.set, self)
-        kind, fold = self.type, self.fold
+        kind, fold, started = self.type, self.fold, self.started
+        if started.tags:
+            self.said.tags.begin(started.tags)
         run = cast("Callable[..., CoroutineType[Any, Any, object]]", cast("Any", self.workflow).run)
         if not kind.takes_input:
             coroutine = run()
@@ -310,6 +194,18 @@ class LiveRun:
         else:
             coroutine = run(kind.decode_input(fold.input))
         self._main = MainTask(coroutine, loop=self.loop, name="run", context=context)
+        if started.deadline_ms is not None:
+            due_ms = started.deadline_ms
+            self.loop.timers[DEADLINE_TIMER] = ReplayTimer(
+                self._deadline_passed,
+                (),
+                context,
+                self.loop,
+                DEADLINE_TIMER,
+                due_ms,
+                due_ms / 1000,
+                started.at_ms,
+            )
         if fold is None:
             self._run_to_rest()
         else:
@@ -319,6 +215,8 @@ class LiveRun:
             return
         self.replaying = False
         self._after_delivery()
+        if self._inbox and not self.dropped:  # it came while run() had not begun
+            self.engine.system.loop.call_soon(self.deliver_all)
 
     def _replay(self, fold: Fold, frame: FrameType | None) -> None:
         """Deliver what is recorded, in order; run() ends up where it was, or the run is stuck."""
@@ -342,11 +240,17 @@ class LiveRun:
         head = self.workflow.head
         if head.fingerprint != self.type.fingerprint:  # the code fits; stored with the head's next change
             self.workflow.head = msgspec.structs.replace(head, fingerprint=self.type.fingerprint)
+        self._replayed()
+
+    def _replayed(self) -> None:
+        """What an earlier life of the process may have left undone."""
+        if self.asked_for_children:
+            self.engine.cancel_given_up(self)
 
     def _deliver_recorded(self, fold: Fold, check: ReplayCheck) -> Divergence | None:
-        main = self._main
-        assert main is not None
         for position, outcome in fold.outcomes:
+            main = self._main  # another one once steps are undone
+            assert main is not None
             differs = check.next_is(position, outcome, has_ended=main.done())
             if differs is not None:
                 return differs
@@ -396,9 +300,19 @@ class LiveRun:
         """The same from inside a task; a callback of the task that ends with it calls `deliver_all`."""
         self._inbox.append(outcome)
 
+    def expect(self, records: Iterable[Record]) -> None:
+        """Records from outside were staged; they are delivered in a callback of the loop, unless it rests."""
+        for record in records:
+            if isinstance(record, Paused):
+                self.pausing_ms = record.at_ms
+            else:
+                self._inbox.append(cast("Outcome", record))
+        if not self.resting:
+            self.engine.system.loop.call_soon(self.deliver_all)
+
     def deliver_all(self) -> None:
         """Deliver what was recorded, one after the other, and act on what run() asks for then."""
-        if self._delivering or self.dropped:
+        if self._delivering or self.dropped or self._main is None:
             return
         self._delivering = True
         try:
@@ -431,6 +345,9 @@ class LiveRun:
             if main is not None and main.done():
                 self._end(main, writes)
                 return
+            saying = self._saying
+            if saying is not None and not saying.is_silent and not self.dropped:
+                saying.write(writes)
             self.activation.commit(writes, reserve=True)
             if not self.dropped:
                 self._after_delivery()
@@ -443,10 +360,11 @@ class LiveRun:
         loop = self.loop
         if outcome.at_ms > loop.now_ms:
             loop.now_ms = outcome.at_ms
-        if outcome.__class__ is TimerFired:
-            if not loop.fire(outcome.nth):
+        kind = outcome.__class__
+        if kind is TimerFired:
+            if not loop.fire(outcome.nth):  # type: ignore[union-attr]
                 return
-        else:
+        elif kind is StepDone or kind is StepFailed:
             answer: StepDone | StepFailed = outcome  # type: ignore[assignment]
             op = self.pending.pop((answer.name, answer.nth), None)
             if op is None:
@@ -459,17 +377,133 @@ class LiveRun:
                 future.set_exception(StepError(answer.name, answer.nth, answer.attempts, answer.error))
             else:
                 check = self.check
-                future.set_result(op.result if check is None else check.decode(op, answer))
+                if check is not None:
+                    value = check.decode(op, answer)
+                else:
+                    value = op.decode_result(answer.value) if op.decodes_live else op.result
+                future.set_result(value)
+                undo = op.undo
+                if undo is not None and self._undoing is None:
+                    if self._undos is None:
+                        self._undos = []
+                    self._undos.append(undo_of(cast("StepOp", op), undo, answer.value))
+        else:
+            self._deliver_from_outside(outcome)
         self._run_to_rest()
 
-    def _run_to_rest(self) -> None:
+    def _deliver_from_outside(self, outcome: Outcome) -> None:
+        if isinstance(outcome, EventArrived):
+            self.box.arrived(outcome)
+        elif isinstance(outcome, UpdateAccepted):
+            self._begin_update(outcome)
+        elif isinstance(outcome, Resumed):
+            self._put_off(outcome)
+        elif isinstance(outcome, CancelAsked):
+            self._cancel_asked(outcome)
+
+    def _begin_update(self, record: UpdateAccepted) -> None:
+        if self._updates is None:
+            self._updates = {}
+        found = self.type.updates.get(record.name)
+        update = self._updates[record.id] = Update(record.id)
+        if found is None:
+            update.done(None, UpdateRefused(f"{self.type.name} has no update {record.name!r} any more"))
+        else:
+            self.loop.call_soon(
+                begin_update, update, found, record, self.workflow, self.loop, context=self._context
+            )
+
+    def update_reply(self, id_: str) -> Update | None:
+        """What became of an update; None when it was not delivered."""
+        return None if self._updates is None else self._updates.get(id_)
+
+    def _put_off(self, record: Resumed) -> None:
+        """The run was paused: its timers have as much time left as they had then."""
+        for timer in self.loop.timers.values():
+            timer.put_off(record.paused_ms, record.at_ms)
+        if not self.replaying:
+            for op in self.pending.values():
+                if op.next_ms is not None and op.next_ms > record.paused_ms:
+                    op.next_ms += record.at_ms - record.paused_ms
+            self.pausing_ms = None
+
+    # -- an end from outside -------------------------------------------------------------------------------
+
+    def _cancel_asked(self, record: CancelAsked) -> None:
+        if self._cancel is not None or self._undoing is not None:
+            return
+        main = self._main
+        if main is None or main.done():
+            return
+        self._cancel = record
+        if record.terminate:
+            self._stop_code()
+        else:
+            main.cancel()
+
+    def _deadline_passed(self) -> None:
+        main = self._main
+        if main is not None and not main.done() and self._undoing is None and self._cancel is None:
+            self._overdue = True
+            main.cancel()
+
+    def _stop_code(self) -> None:
+        """run() goes no further, without any clean-up of its own; what it did is undone."""
+        main, replaying = self._main, self.replaying
+        self.dropped = True
         try:
-            self.loop.run_until_rest()
+            close_tasks(self.loop, main, self)
+        finally:
+            self.dropped = False
+        for key, op in list(self.pending.items()):
+            del self.pending[key]
+            if self.check is not None:
+                self.check.given_up(key)
+            op.future.op = None
+            if not replaying:
+                op.abandon()
+        for timer in list(self.loop.timers.values()):
+            timer.cancel()
+        self._unstarted = [op for op in self._unstarted if replaying]
+        self._box = self._conditions = None
+        cancel = self._cancel
+        assert cancel is not None, "who stops the code says why"
+        self._begin_undoing(end_of_stopped(cancel, self.now_ms()), None)
+
+    def _begin_undoing(self, record: End, raised: BaseException | None) -> None:
+        undoing = self._undoing = Undoing(self._undos or [], record, raised)
+        self._undos = None
+        self.loop.mistake = None
+        context = self._context.copy()
+        self._main = MainTask(undoing.run(self), loop=self.loop, name="undo", context=context)
+
+    # -- rest of a delivery --------------------------------------------------------------------------------
+
+    def _run_to_rest(self) -> None:
+        loop = self.loop
+        try:
+            loop.run_until_rest()
+            conditions = self._conditions
+            if conditions is not None:
+                while len(conditions) and self._context.copy().run(conditions.look):
+                    loop.run_until_rest()
+            check = self.check
+            if self._undos and check is not None and check.expects_undo():
+                main = self._main
+                if main is not None and main.done() and not self.dropped:
+                    self._undo_if_failed(main, self.now_ms())
         except ForeignAwait as error:
             self.stuck(record_error(error))
         except KeyboardInterrupt as error:  # not run()'s doing: it goes on when the folder is opened again
             raise_soon(self.engine.system.loop, error)
             self.engine.let_go(self)
+
+    def _undo_if_failed(self, main: asyncio.Task[object], at_ms: int) -> None:
+        """On replay: what comes next in the journal was asked for while steps were undone."""
+        record, raised = end_of(main, self.loop, self.type, at_ms, self._cancel, overdue=self._overdue)
+        if raised is not None:
+            self._begin_undoing(record, raised)
+            self.loop.run_until_rest()
 
     def _after_delivery(self) -> None:
         """run() is at rest: it ended, or new steps begin, or it sleeps."""
@@ -477,6 +511,15 @@ class LiveRun:
         assert main is not None
         if main.done():
             self._end(main, {})
+            return
+        saying = self._saying
+        if saying is not None and not saying.is_silent and not self._write_said():
+            return
+        if self._updates is not None:
+            self.engine.messages.done(self)
+        if self.pausing_ms is not None:
+            if not self.working and not self._inbox:
+                self.engine.paused(self)
             return
         if self._unstarted:
             unstarted, self._unstarted = self._unstarted, []
@@ -489,6 +532,16 @@ class LiveRun:
         working = self.working
         if not working or working < len(self.pending) or self.loop.timers or self._timer is not None:
             self._settle()
+
+    def _write_said(self) -> bool:
+        writes: Writes = {}
+        try:
+            self.said.write(writes)
+            self.activation.commit(writes, reserve=True)
+        except StorageError as error:
+            self.engine.cannot_record(self, error)
+            return False
+        return True
 
     def op_cancelled(self, op: Op) -> None:
         """run() gave an op up."""
@@ -511,7 +564,7 @@ class LiveRun:
         return self.activation.commit(writes, reserve=True)
 
     def add_record(self, record: Record, writes: Writes) -> None:
-        """Add a record to a write set that the caller stages at once."""
+        """See `Asking`."""
         if self._versions_unwritten is not None:
             self.write_versions(writes)
         position = self.next_position
@@ -537,7 +590,14 @@ class LiveRun:
         if rested is None:
             rested = head.rested
         self.workflow.head = RunHead(
-            status, head.created_ms, at_ms, error, head.correlation_id, head.fingerprint, rested
+            status,
+            head.created_ms,
+            at_ms,
+            error,
+            head.correlation_id,
+            head.fingerprint,
+            rested,
+            head.labels,
         )
         self.activation.stage_fields(writes)
 
@@ -557,7 +617,7 @@ class LiveRun:
         for op in self.pending.values():
             if op.next_ms is not None and (retry_ms is None or op.next_ms < retry_ms):
                 retry_ms = op.next_ms
-        if due_ms is None and retry_ms is None:
+        if not self.pending and self._waits_for_nothing():
             if not self.working and not self._inbox:
                 self.stuck(
                     ErrorRecord(
@@ -565,6 +625,10 @@ class LiveRun:
                         "run() waits for something that nothing will ever deliver: I/O belongs in a step",
                     )
                 )
+            return
+        if due_ms is None and retry_ms is None:
+            if not self.working and not self._inbox:
+                self.engine.rest(self, "waiting", None)  # for an event, a child, an update
             return
         wake_ms = min(ms for ms in (due_ms, retry_ms) if ms is not None)
         if self.working or self._inbox or wake_ms <= self.engine.system.clock.now_ms():
@@ -578,13 +642,21 @@ class LiveRun:
             return
         self.engine.rest(self, "retrying" if retry_ms == wake_ms else "waiting", wake_ms)
 
+    def _waits_for_nothing(self) -> bool:
+        timers = self.loop.timers
+        return (
+            (not timers or (len(timers) == 1 and DEADLINE_TIMER in timers))
+            and (self._box is None or not self._box.waits)
+            and not self._conditions
+        )
+
     def _wake_soon(self) -> None:
         # A clock that is moved by hand calls from inside a task, where run()'s loop must not be driven.
         self.engine.system.loop.call_soon(self.wake)
 
     def wake(self) -> None:
         """Fire the timers and the retries that are due; the others go on waiting."""
-        if self.dropped or self._delivering:
+        if self.dropped or self._delivering or self.pausing_ms is not None:
             return
         now_ms = self.engine.system.clock.now_ms()
         due = sorted(
@@ -618,12 +690,63 @@ class LiveRun:
             if writes:
                 self.activation.commit(writes, reserve=True)
             return
-        record, raised = end_of(main, self.loop, self.type, self.now_ms())
-        self.engine.ended(self, "complete" if raised is None else "failed", record, raised, writes)
+        undoing = self._undoing
+        if undoing is not None:
+            self.engine.ended(self, undoing.end(self.now_ms()), undoing.raised, writes)
+            return
+        error = None if main.cancelled() else main.exception()
+        if isinstance(error, ContinueAsNew):
+            self.engine.starts.continue_as_new(self, error, writes)
+            return
+        record, raised = end_of(
+            main, self.loop, self.type, self.now_ms(), self._cancel, overdue=self._overdue
+        )
+        if raised is None or not self._undos:
+            self.engine.ended(self, record, raised, writes)
+            return
+        if writes:
+            self.activation.commit(writes, reserve=True)
+        self._begin_undoing(record, raised)
+        self._run_to_rest()
+        if not self.dropped:
+            self._after_delivery()
 
     def stuck(self, error: ErrorRecord) -> None:
         """The run can't go on with this code; nothing of it is lost."""
         self.engine.stuck(self, error)
+
+    def begin_pause(self, at_ms: int) -> None:
+        """Nothing begins any more; what is in progress ends first."""
+        self.pausing_ms = at_ms
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def updates_done(self) -> list[Update]:
+        """Updates that have a reply."""
+        return [] if self._updates is None else [one for one in self._updates.values() if one.is_done]
+
+    def said_anything(self) -> Saying | None:
+        """What run() said and is not staged yet; None when that is nothing."""
+        saying = self._saying
+        return None if saying is None or saying.is_silent else saying
+
+    def go_on(self) -> None:
+        """It has a place again: deliver what came while it rested, and look at the clock."""
+        if self._inbox:
+            self.deliver_all()
+        if not self.dropped:
+            self.wake()
+
+    def early_events(self) -> list[EventArrived]:
+        """Events that nobody waited for, in order; those that were not delivered are the last."""
+        early = [] if self._box is None else self._box.early()
+        return early + [one for one in self._inbox if isinstance(one, EventArrived)]
+
+    @property
+    def generation(self) -> int:
+        """How often the run was begun anew under its id."""
+        return self.started.generation
 
     def drop(self) -> None:
         """Leave memory: bodies in progress are cancelled, the coroutine is closed."""
@@ -641,6 +764,11 @@ class LiveRun:
         close_tasks(self.loop, self._main, self)
         # Take the rings of references apart, so that memory comes back without the collector.
         self._main = None
+        self._context = _NO_CONTEXT
+        self.loop.timers.clear()
+        if self._box is not None:
+            self._box.clear()
+        self._conditions = self._saying = self._undoing = self._updates = None
         self.workflow.__dict__.pop("_live", None)
 
     def failed_commit(self) -> StorageFailed | None:

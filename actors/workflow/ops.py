@@ -14,10 +14,12 @@ Promises
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from ..errors import StepError
 from .replay_loop import ReplayFuture
 
 if TYPE_CHECKING:
@@ -25,7 +27,23 @@ if TYPE_CHECKING:
     from .live_run import LiveRun
 
 
-class OpFuture(ReplayFuture[Any]):
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class StepOutcome(msgspec.Struct, Generic[T], frozen=True):
+    """How a step went, as a value: see `OpFuture.outcome`."""
+
+    value: T | None
+    error: StepError | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.error is None
+
+
+class OpFuture(ReplayFuture[T]):
     """A future of run()'s loop that tells its op when run() gives it up."""
 
     __slots__ = ("op",)
@@ -42,23 +60,46 @@ class OpFuture(ReplayFuture[Any]):
             op.run.op_cancelled(op)
         return True
 
+    async def optional(self, default: D) -> T | D:
+        """The result, or `default` when the step failed for good."""
+        try:
+            return await self
+        except StepError:
+            return default
+
+    async def outcome(self) -> StepOutcome[T]:
+        """The result or the `StepError`, as a value."""
+        try:
+            return StepOutcome(await self, None)
+        except StepError as error:
+            return StepOutcome(None, error)
+
 
 class Op:
     """What steps and calls have in common."""
 
     __slots__ = (
-        "active", "attempts", "future", "name", "next_ms", "nth", "over", "replies", "result", "run", "task",
+        "active", "attempts", "future", "name", "next_ms", "nth", "order", "over", "replies", "result", "run",
+        "task", "undo",
     )  # fmt: skip
+
+    # Its outcome is recorded by somebody else, so the live result is decoded from the record, too.
+    decodes_live = False
 
     def __init__(self, run: LiveRun, name: str, nth: int) -> None:
         self.run = run
         self.name = name
         self.nth = nth
+        # The how-manyth thing it is that run() asked for.
+        self.order = 0
+        # What takes its effect back when the run fails.
+        self.undo: Callable[..., object] | None = None
         # Attempts that failed so far.
         self.attempts: int = 0
         # When the next attempt is due; None while one is in progress (or none failed).
         self.next_ms: int | None = None
-        future = self.future = OpFuture(loop=run.loop)
+        future: OpFuture[Any] = OpFuture(loop=run.loop)
+        self.future = future
         future.op = self
         self.task: asyncio.Future[Any] | None = None
         # An attempt is in progress (it may still wait at the gate) and counts among those at work.

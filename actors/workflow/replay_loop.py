@@ -62,10 +62,17 @@ class ReplayTimer(ReplayHandle, eq=False):
     nth: int
     due_ms: int
     due: float
+    set_ms: int
 
     def when(self) -> float:
         """When it is due, in the loop's time, as exactly as it was asked for."""
         return self.due
+
+    def put_off(self, paused_ms: int, resumed_ms: int) -> None:
+        """The run was paused meanwhile: what was left of the time is left now."""
+        by_ms = resumed_ms - max(paused_ms, self.set_ms)
+        self.due_ms += by_ms
+        self.due += by_ms / 1000
 
     def cancel(self) -> None:
         """Don't call it."""
@@ -253,7 +260,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.timer_count += 1
         if context is None:
             context = copy_context()
-        timer = ReplayTimer(callback, args, context, self, self.timer_count, due_ms, due)
+        timer = ReplayTimer(callback, args, context, self, self.timer_count, due_ms, due, self.now_ms)
         self.timers[timer.nth] = timer
         return timer
 

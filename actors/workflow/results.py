@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...storage.errors import HoldfastError, fresh
 from ..errors import ErrorRecord, RunFailed
-from .journal import Failed, Finished, Terminated
+from .journal import Cancelled, End, Failed, Finished, Terminated
 
 if TYPE_CHECKING:
     from ...runtime.ref import Ref
@@ -39,7 +39,7 @@ class Results:
         waiters.append(future)
         return future
 
-    def ended(self, ref: Ref, record: Finished | Failed | Terminated) -> None:
+    def ended(self, ref: Ref, record: End) -> None:
         """The end of a run is durable: tell those who wait."""
         for future in self._waiters.pop(ref.directory_key, ()):
             if not future.done():
@@ -64,10 +64,12 @@ class Results:
         self._waiters.clear()
 
 
-def failure(ref: Ref, record: Finished | Failed | Terminated | None) -> RunFailed:
+def failure(ref: Ref, record: End | None) -> RunFailed:
     """What the result of a run that didn't finish raises."""
     if isinstance(record, Failed):
         return RunFailed(str(ref), "failed", record.error)
+    if isinstance(record, Cancelled):
+        return RunFailed(str(ref), "cancelled", ErrorRecord("Cancelled", record.reason))
     if isinstance(record, Terminated):
         return RunFailed(str(ref), "terminated", ErrorRecord("Terminated", record.reason))
     return RunFailed(str(ref), "unknown", None)

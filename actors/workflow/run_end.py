@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from ..errors import ForeignAwait, StepError, record_error
-from .journal import Failed, Finished
+from ..errors import DeadlinePassed, ForeignAwait, StepError, record_error
+from .journal import CancelAsked, Cancelled, Failed, Finished, Terminated
 
 if TYPE_CHECKING:
     from .replay_loop import ReplayLoop
@@ -20,16 +20,30 @@ _OTHER_LOOP = re.compile("attached to a different loop|bound to a different even
 
 
 def end_of(
-    main: asyncio.Task[object], loop: ReplayLoop, kind: WorkflowType, at_ms: int
-) -> tuple[Finished | Failed, BaseException | None]:
+    main: asyncio.Task[object],
+    loop: ReplayLoop,
+    kind: WorkflowType,
+    at_ms: int,
+    cancel: CancelAsked | None,
+    *,
+    overdue: bool,
+) -> tuple[Finished | Failed | Cancelled, BaseException | None]:
     """The record of a run() that is done, and what it raised; None when it returned.
+
+    `cancel` is who asked for its end, if anybody did; `overdue` tells that its deadline passed.
 
     What a callback raised that no task took, and a result that doesn't fit the annotation, count as raised.
     """
     error: BaseException | None = None
     value = b""
     if main.cancelled():
-        error = asyncio.CancelledError("run() was cancelled by itself")
+        if cancel is not None:
+            return Cancelled(at_ms, cancel.reason), asyncio.CancelledError(cancel.reason)
+        error = (
+            DeadlinePassed("the run did not end before its deadline")
+            if overdue
+            else asyncio.CancelledError("run() was cancelled by itself")
+        )
     else:
         error = main.exception()
         if error is None:
@@ -50,6 +64,11 @@ def end_of(
         error = foreign
     name, nth = (None, 0) if step is None else (step.step, step.nth)
     return Failed(at_ms, record_error(error), name, nth), error
+
+
+def end_of_stopped(cancel: CancelAsked, at_ms: int) -> Terminated:
+    """The record of a run that was terminated, for what it did to be undone first."""
+    return Terminated(at_ms, cancel.reason)
 
 
 def _failed_step(error: BaseException) -> StepError | None:

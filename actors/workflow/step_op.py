@@ -26,12 +26,14 @@ from ...runtime.chain import CALLER
 from ...storage.errors import StorageFailed
 from ..errors import BodyExit, Fatal, StepOver, record_error
 from .exact_calls import ExactCaller, KeptReply, call_identity, op_id
+from .heartbeats import Heartbeat, heartbeat_key
 from .journal import AttemptFailed, StepDone, StepFailed
 from .ops import Op, raise_soon
 
 if TYPE_CHECKING:
     from ...runtime.methods import MethodPlan
     from ...runtime.ref import Ref
+    from ...storage.group_commit import Writes
     from .live_run import LiveRun
     from .retry import Retry
     from .step_plan import StepPlan
@@ -45,7 +47,10 @@ ATTEMPT: ContextVar[StepScope | None] = ContextVar("holdfast_attempt", default=N
 class StepOp(Op):
     """A step: a function outside the journal, at least once until its outcome is recorded, never after."""
 
-    __slots__ = ("args", "function", "plan", "retry", "scope", "thread", "timeout_seconds")
+    __slots__ = (
+        "_beat", "args", "function", "has_beaten", "heartbeat_seconds", "plan", "retry", "scope", "thread",
+        "timeout_seconds",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +73,10 @@ class StepOp(Op):
         self.timeout_seconds = timeout_seconds
         # The attempt in progress.
         self.scope: StepScope | None = None
+        # An attempt that doesn't tell that it goes on for so long has failed; see heartbeats.py.
+        self.heartbeat_seconds: float | None = None
+        self.has_beaten = False
+        self._beat: Heartbeat | None = None
 
     def begin(self) -> None:
         """Wait at the gate, then run the body."""
@@ -117,6 +126,8 @@ class StepOp(Op):
         task.add_done_callback(scope.body_done)
         if self.timeout_seconds is not None:
             run.engine.deadlines.begin(self, self.timeout_seconds)
+        if self.heartbeat_seconds is not None:
+            self._beat = Heartbeat(self, self.heartbeat_seconds)
 
     def body_done(self, scope: StepScope, task: asyncio.Future[Any]) -> None:
         """The task of an attempt's body ended."""
@@ -139,6 +150,38 @@ class StepOp(Op):
         if task is not None:
             task.cancel()
 
+    def stopped_beating(self) -> None:
+        """The attempt in progress didn't tell for too long that it goes on."""
+        scope, task = self.scope, self.task
+        if scope is None or self.over or self.run.dropped:
+            return
+        self._failed(scope, TimeoutError(f"the attempt sent no heartbeat for {self.heartbeat_seconds:g} s"))
+        if task is not None:
+            task.cancel()
+
+    def beat(self, scope: StepScope, data: bytes | None) -> None:
+        """An attempt tells that it goes on, with what a later one should know; in the loop's thread."""
+        if scope is not self.scope or self.over or self.run.dropped:
+            return
+        if self._beat is not None:
+            self._beat.beat()
+        if data is not None:
+            self.has_beaten = True
+            self.run.activation.commit({heartbeat_key(self): data}, reserve=True)
+
+    def last_beat(self) -> bytes | None:
+        """What an attempt told last, also before a crash."""
+        stored = self.run.engine.system.store.get(heartbeat_key(self))
+        if stored is not None:
+            self.has_beaten = True
+        return stored
+
+    def reply_deletes(self) -> Writes:
+        """See `Op.reply_deletes`."""
+        if not self.has_beaten:
+            return dict.fromkeys(self.replies) if self.replies else {}
+        return {**super().reply_deletes(), heartbeat_key(self): None}
+
     def _attempt_over(self, scope: StepScope) -> None:
         scope.over = True
         self.scope = None
@@ -147,6 +190,9 @@ class StepOp(Op):
         if self.task is not None:
             self.task = None
             self.run.engine.deadlines.end(self)
+        if self._beat is not None:
+            self._beat.stop()
+            self._beat = None
 
     def _succeeded(self, scope: StepScope, result: object) -> None:
         try:
@@ -197,6 +243,9 @@ class StepOp(Op):
             self.scope.over = True
             self.scope = None
             self.run.engine.deadlines.end(self)
+        if self._beat is not None:
+            self._beat.stop()
+            self._beat = None
         super().abandon()
 
 

@@ -17,23 +17,40 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
-from types import TracebackType
+from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
+import msgspec
+
 from ...runtime.actor import Actor
+from ...runtime.address import GivenKey, normal_key
 from ...runtime.alarms import Alarm
 from ...runtime.durations import Duration, to_due_ms, to_seconds
 from ...storage.errors import CallerError
+from .children import ChildStart
+from .continuing import ContinueAsNew
+from .events import Event, EventKinds, check_event_id, encode_event
+from .group import Group
 from .head import RunHead
+from .labels import RunLabels, check_labels
+from .ops import OpFuture as StepFuture
+from .protocols import TakesInput, TakesNothing
 from .retry import Retry
+from .run_id import check_run_id
+from .start_options import StartOptions
 
 if TYPE_CHECKING:
     from ..system import Runtime
     from .live_run import LiveRun
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+In = TypeVar("In")
+Out = TypeVar("Out")
 Ts = TypeVarTuple("Ts")
 
 
@@ -51,11 +68,20 @@ class Workflow(Actor):
       retry          the retry policy of its steps: `Retry(3, 1.0, "exponential")` by default
       step_timeout   how long an attempt may take: 10 minutes by default, None for ever
       max_running    runs of this type at the same time; None for as many as the runtime allows
+      max_steps      steps, calls and children that a run may ask for before it continues as new
+      deadline       how long a run may take from its start; None for ever
+      events         the events it takes, as types or names: others are refused.  None takes any
+      states         for `set_status`: which states may follow each state, and "" for the first ones; None
+                     allows all
     """
 
     retry: ClassVar[Retry] = Retry()
     step_timeout: ClassVar[Duration | None] = 600.0
     max_running: ClassVar[int | None] = None
+    max_steps: ClassVar[int] = 25_000
+    deadline: ClassVar[Duration | None] = None
+    events: ClassVar[object] = None
+    states: ClassVar[Mapping[str, tuple[str, ...]] | None] = None
     indexes: ClassVar[tuple[tuple[str, ...] | str, ...]] = (("head.status", "head.created_ms"),)
 
     head: RunHead = RunHead()
@@ -74,7 +100,9 @@ class Workflow(Actor):
         retry: Retry | None = None,
         timeout: Duration | None = None,
         thread: bool = False,
-    ) -> Awaitable[T]: ...
+        undo: Callable[[T], object] | None = None,
+        heartbeat: Duration | None = None,
+    ) -> StepFuture[T]: ...
     @overload
     def step(
         self,
@@ -84,7 +112,9 @@ class Workflow(Actor):
         retry: Retry | None = None,
         timeout: Duration | None = None,
         thread: bool = False,
-    ) -> Awaitable[T]: ...
+        undo: Callable[[T], object] | None = None,
+        heartbeat: Duration | None = None,
+    ) -> StepFuture[T]: ...
 
     def step(
         self,
@@ -94,7 +124,9 @@ class Workflow(Actor):
         retry: Retry | None = None,
         timeout: Duration | None = None,
         thread: bool = False,
-    ) -> Awaitable[object]:
+        undo: Callable[[Any], object] | None = None,
+        heartbeat: Duration | None = None,
+    ) -> StepFuture[Any]:
         """Run `function(*args)` as a step: once it succeeded it never runs again, whatever crashes.
 
         function   async, or plain (then it runs in the loop, so keep it short, or set `thread`)
@@ -102,11 +134,232 @@ class Workflow(Actor):
         retry      policy in place of the class's
         timeout    for each attempt, in place of the class's `step_timeout`
         thread     run a plain function in a thread
+        undo       called with the result, as a step by itself, when the run fails or is cancelled later on;
+                   the steps of a run are undone in reverse order
+        heartbeat  the attempt fails when `current_step().heartbeat()` isn't called for so long
 
         The result is what the function returned, as its annotation says; awaiting raises `StepError` when all
-        attempts failed.
+        attempts failed.  `.optional(default)` gives the default in its place.
         """
-        return self._live.request_step(function, args, name, retry, timeout, thread)
+        return self._live.request_step(function, args, name, retry, timeout, thread, undo, heartbeat)
+
+    # -- waiting -------------------------------------------------------------------------------------------
+
+    @overload
+    def wait(self, kind: type[A], /, *, timeout: Duration | None = None) -> Awaitable[A]: ...
+    @overload
+    def wait(
+        self, kind: type[A], second: type[B], /, *, timeout: Duration | None = None
+    ) -> Awaitable[A | B]: ...
+    @overload
+    def wait(
+        self, kind: type[A], second: type[B], third: type[C], /, *, timeout: Duration | None = None
+    ) -> Awaitable[A | B | C]: ...
+    @overload
+    def wait(self, kind: UnionType, /, *, timeout: Duration | None = None) -> Awaitable[object]: ...
+    @overload
+    def wait(self, kind: str, /, *more: str, timeout: Duration | None = None) -> Awaitable[Event[object]]: ...
+
+    def wait(self, *kinds: object, timeout: Duration | None = None) -> Awaitable[Any]:
+        """Wait for an event: `await self.wait(Approve | Reject, timeout="2d")`.
+
+        kinds     types of events, or a union of them: the result is the event itself.  Or names: the result
+                  is an `Event` with name and payload
+        timeout   from now on; durable, as a sleep is
+
+        An event that came earlier is taken at once, the oldest first; each goes to one wait.  Raises
+        `TimeoutError`, and `InvalidEvent` for a payload that doesn't fit the type.
+        """
+        whole = any(isinstance(kind, str) for kind in kinds)
+        return self._live.request_wait(EventKinds(kinds, self), timeout, whole=whole)
+
+    @overload
+    def wait_event(self, kind: type[A], /, *, timeout: Duration | None = None) -> Awaitable[Event[A]]: ...
+    @overload
+    def wait_event(
+        self, kind: type[A], second: type[B], /, *, timeout: Duration | None = None
+    ) -> Awaitable[Event[A] | Event[B]]: ...
+    @overload
+    def wait_event(
+        self, kind: str | UnionType, /, *more: str, timeout: Duration | None = None
+    ) -> Awaitable[Event[object]]: ...
+
+    def wait_event(self, *kinds: object, timeout: Duration | None = None) -> Awaitable[Event[Any]]:
+        """As `wait`, but gives the whole `Event`: who sent it, and when."""
+        return self._live.request_wait(EventKinds(kinds, self), timeout, whole=True)
+
+    def until(self, condition: Callable[[], object], *, timeout: Duration | None = None) -> Awaitable[None]:
+        """Wait until `condition()` is true: of what `@update` methods and tasks of `run()` leave in `self`.
+
+        It is looked at whenever the run has come to rest, so it must only look.  Raises `TimeoutError`, and
+        what the condition raises.
+        """
+        return self._live.request_until(condition, timeout)
+
+    # -- what a run says -----------------------------------------------------------------------------------
+
+    def emit(self, name: str, data: object = None) -> None:
+        """Tell of progress: kept with a number, exactly once, for those who follow `Run.events`.
+
+        Raises `InvalidKey` for a name and `InvalidValue` for data that can't be stored.
+        """
+        self._live.saying().emit(name, data)
+
+    def set_status(self, state: str) -> None:
+        """Give the run a business state, such as "submitted": runs are found by it.
+
+        Raises `InvalidTransition` when the class's `states` don't allow it now.
+        """
+        self._live.saying().set_state(state)
+
+    @property
+    def state(self) -> str | None:
+        """The business state that `set_status` gave last."""
+        return self._live.said.state
+
+    @property
+    def data(self) -> MutableMapping[str, object]:
+        """Business data by name: plain values, kept in the journal, read from outside with `Run.data`.
+
+        What is read is a copy: set it again to change it.
+        """
+        return self._live.said.data
+
+    @property
+    def tags(self) -> MutableMapping[str, str]:
+        """Names with values that runs are found by; those of the start, and what `run()` sets."""
+        return self._live.said.tags
+
+    # -- other runs ----------------------------------------------------------------------------------------
+
+    @overload
+    def child(
+        self,
+        workflow: type[TakesInput[In, Out]],
+        input: In,
+        *,
+        id: GivenKey | None = None,
+        detached: bool = False,
+        tags: Mapping[str, str] | None = None,
+        deadline: Duration | None = None,
+    ) -> StepFuture[Out]: ...
+    @overload
+    def child(
+        self,
+        workflow: type[TakesNothing[Out]],
+        *,
+        id: GivenKey | None = None,
+        detached: bool = False,
+        tags: Mapping[str, str] | None = None,
+        deadline: Duration | None = None,
+    ) -> StepFuture[Out]: ...
+
+    def child(
+        self,
+        workflow: type[object],
+        input: object = msgspec.UNSET,
+        *,
+        id: GivenKey | None = None,
+        detached: bool = False,
+        tags: Mapping[str, str] | None = None,
+        deadline: Duration | None = None,
+    ) -> StepFuture[Any]:
+        """Start another run as a child; awaiting gives its result, or raises `StepError` when it failed.
+
+        id         by default made from this run's id, the workflow's name and the use of it
+        detached   it goes on when this run ends or gives it up; else it is cancelled then
+
+        The child has this run's tenant and correlation id.
+        """
+        return self._live.request_child(self._child_start(workflow, input, id, detached, tags, deadline))
+
+    @overload
+    def start(
+        self,
+        workflow: type[TakesInput[In, Out]],
+        input: In,
+        *,
+        id: GivenKey,
+        tags: Mapping[str, str] | None = None,
+        deadline: Duration | None = None,
+    ) -> StepFuture[str]: ...
+    @overload
+    def start(
+        self,
+        workflow: type[TakesNothing[Out]],
+        *,
+        id: GivenKey,
+        tags: Mapping[str, str] | None = None,
+        deadline: Duration | None = None,
+    ) -> StepFuture[str]: ...
+
+    def start(
+        self,
+        workflow: type[object],
+        input: object = msgspec.UNSET,
+        *,
+        id: GivenKey,
+        tags: Mapping[str, str] | None = None,
+        deadline: Duration | None = None,
+    ) -> StepFuture[str]:
+        """Start a run that goes its own way; awaiting gives its id once it is started.
+
+        A run that is there already is left alone.
+        """
+        return self._live.request_start(self._child_start(workflow, input, id, True, tags, deadline))
+
+    def _child_start(
+        self,
+        workflow: type[object],
+        input: object,
+        id_: GivenKey | None,
+        detached: bool,
+        tags: Mapping[str, str] | None,
+        deadline: Duration | None,
+    ) -> ChildStart:
+        kind = self.runtime.workflow_type(workflow)
+        encoded, decoded = kind.encode_input(input)
+        mine = self.head.labels
+        labels = check_labels(
+            RunLabels(tenant=None if mine is None else mine.tenant, tags={} if tags is None else dict(tags))
+        )
+        seconds = kind.deadline_seconds if deadline is None else to_seconds(deadline, what="deadline")
+        options = StartOptions("join", self._live.correlation_id, labels, seconds)
+        key = None if id_ is None else normal_key(check_run_id(id_), kind.name)[0]
+        return ChildStart(kind, key, encoded, decoded, options, detached)
+
+    def send(
+        self,
+        workflow: type[object],
+        id: GivenKey,
+        event: object,
+        payload: object = msgspec.UNSET,
+        *,
+        event_id: str | None = None,
+        user: str | None = None,
+    ) -> StepFuture[None]:
+        """Send an event to another run, exactly once; awaiting raises `StepError` when it can't be.
+
+        event     an instance of an event type, or a name with a `payload`
+        event_id  against doubles: the other run takes an id once
+        """
+        name, encoded = encode_event(event, payload)
+        kind = self.runtime.workflow_type(workflow)
+        ref = self.runtime.make_ref(kind, *normal_key(check_run_id(id), kind.name))
+        if event_id is not None:
+            check_event_id(event_id)
+        return self._live.request_send(ref, name, encoded, event_id, user)
+
+    def continue_as_new(self, input: object = msgspec.UNSET) -> NoReturn:
+        """Begin anew under the same id with other input and an empty history; `run()` ends here.
+
+        Events that nobody waited for, tags, business state and progress are kept, data is not; children that
+        are not detached are cancelled.  Call it where nothing is in progress that should be kept.  Raises
+        `InvalidInput`.
+        """
+        live = self._live
+        live.saying()  # raises outside of run()
+        raise ContinueAsNew(*live.type.encode_input(input))
 
     async def sleep(self, duration: Duration) -> None:
         """Sleep durably: the end is fixed when it begins, also over restarts."""
@@ -177,71 +430,3 @@ class Workflow(Actor):
     async def on_alarm(self, alarm: Alarm) -> None:
         """A sleep or a retry is due: the run counts as running from this commit on."""
         self._activation.system.engine.alarm_fired(self)  # type: ignore[attr-defined]
-
-
-class Group:
-    """Steps that run side by side.
-
-    At the end of the block all are done; if one failed the others are cancelled.
-    """
-
-    def __init__(self, workflow: Workflow) -> None:
-        self._workflow = workflow
-        self._steps: list[asyncio.Future[Any]] = []
-
-    @overload
-    def step(
-        self,
-        function: Callable[[*Ts], Awaitable[T]],
-        *args: *Ts,
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-        thread: bool = False,
-    ) -> asyncio.Future[T]: ...
-    @overload
-    def step(
-        self,
-        function: Callable[[*Ts], T],
-        *args: *Ts,
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-        thread: bool = False,
-    ) -> asyncio.Future[T]: ...
-
-    def step(
-        self,
-        function: Callable[..., object],
-        *args: object,
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-        thread: bool = False,
-    ) -> asyncio.Future[Any]:
-        """Begin a step; see `Workflow.step`.  Its `result()` is there after the block."""
-        step = self._workflow.step(function, *args, name=name, retry=retry, timeout=timeout, thread=thread)
-        future = cast("asyncio.Future[Any]", step)
-        self._steps.append(future)
-        return future
-
-    async def __aenter__(self) -> Group:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None and self._steps:
-            done, _ = await asyncio.wait(self._steps, return_when=asyncio.FIRST_EXCEPTION)
-            error = next(
-                (failed for step in self._steps if step in done and (failed := step.exception())), None
-            )
-            if error is None:
-                return
-            self._cancel()
-            raise error
-        self._cancel()
-
-    def _cancel(self) -> None:
-        for step in self._steps:
-            step.cancel()

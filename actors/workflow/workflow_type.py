@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
 
 import msgspec
 
@@ -14,12 +14,21 @@ from ...runtime.durations import to_seconds
 from ...runtime.errors import InvalidActor
 from ...runtime.fields import declared_hints
 from ...runtime.methods import MethodPlan
+from ...storage.errors import CallerError
 from ...storage.keys import encode_index_int, encode_index_values
 from ..errors import InvalidInput
+from .events import DeclaredEvents
 from .fingerprint import fingerprint
 from .head import RunHead, RunStatus
+from .labels import index_entries
 from .retry import Retry
+from .saying import check_states
+from .updates import read_class
 from .workflow import Workflow
+
+if TYPE_CHECKING:
+    from ...runtime.activation import Activation
+    from .live_run import LiveRun
 
 MAX_INPUT_BYTES: Final = 8 << 20
 
@@ -32,11 +41,17 @@ class WorkflowType(ActorType):
         "_default_input",
         "_decode_output",
         "_status_prefixes",
+        "deadline_seconds",
+        "events",
         "fingerprint",
         "max_running",
+        "max_steps",
+        "queries",
         "retry",
+        "states",
         "step_timeout_seconds",
         "takes_input",
+        "updates",
     )
 
     def __init__(self, actor_class: type[Workflow], number: int) -> None:
@@ -103,20 +118,43 @@ class WorkflowType(ActorType):
                 f"{actor_class.__name__}.step_timeout must be more than 0, or None for no timeout"
             )
         self.max_running = actor_class.max_running
+        most = actor_class.max_steps
+        if type(most) is not int or most < 1:
+            raise InvalidActor(f"{actor_class.__name__}.max_steps must be at least 1; got {most!r}")
+        self.max_steps = most
+        deadline = actor_class.deadline
+        self.deadline_seconds = None if deadline is None else to_seconds(deadline, what="deadline")
+        if self.deadline_seconds == 0:
+            raise InvalidActor(f"{actor_class.__name__}.deadline must be more than 0, or None for none")
+        try:
+            self.states = check_states(actor_class.states, self.name)
+            self.events = DeclaredEvents(actor_class.events, actor_class)
+        except CallerError as error:
+            raise InvalidActor(str(error)) from error
+        self.queries, self.updates = read_class(actor_class)
         self._status_prefixes = {
             status: self.index_prefixes[0] + encode_index_values((status,)) for status in get_args(RunStatus)
         }
 
     def index_keys(self, instance: object, owner: bytes) -> tuple[bytes, ...]:
-        """As in `ActorType`, for the one index that runs have."""
+        """As in `ActorType`: for the one index that each run has, and for its labels."""
         head = cast("Workflow", instance).head
-        return (self._status_prefixes[head.status] + encode_index_int(head.created_ms) + owner,)
+        by_status = self._status_prefixes[head.status] + encode_index_int(head.created_ms) + owner
+        if head.labels is None:
+            return (by_status,)
+        return (by_status, *index_entries(head.labels, head.created_ms, self.number_bytes, owner))
 
     def decode_head(self, record: bytes, ref: object) -> RunHead:
         """The head in a run's stored fields."""
         blank = self.actor_class.__new__(self.actor_class)
         self.fields.restore(blank, record, str(ref))
         return cast("Workflow", blank).head
+
+    def left_memory(self, activation: Activation) -> None:
+        """See `ActorType`: a run that rested goes with it."""
+        run: LiveRun | None = activation.instance.__dict__.get("_live")
+        if run is not None and run.resting:
+            run.engine.left_memory(run)
 
     def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
         """A run is driven by the engine; nothing of it is called from outside."""

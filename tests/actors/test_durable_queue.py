@@ -123,9 +123,9 @@ class SendsByPosition(Workflow):
     retry = Retry(0)
 
     async def run(self) -> None:
-        await self.step(self.send)
+        await self.step(self.send_one)
 
-    async def send(self) -> None:
+    async def send_one(self) -> None:
         await self.runtime.get(Queue, "q").send(1, "id", 0)  # type: ignore[call-arg]
 
 

@@ -22,8 +22,22 @@ TOP = (
     "SHARED_INDEX",
     "FIELD_INDEX",
     "TABLE",
+    "RUN_LABEL",
+    "AUDIT",
 )
-KINDS = ("FIELDS", "STORAGE", "ALARM", "ROW", "ROW_INDEX", "REPLY", "JOURNAL")
+KINDS = (
+    "FIELDS",
+    "STORAGE",
+    "ALARM",
+    "ROW",
+    "ROW_INDEX",
+    "REPLY",
+    "JOURNAL",
+    "EMITTED",
+    "EVENT_ID",
+    "HEARTBEAT",
+    "CHILD",
+)
 
 
 def test_every_prefix_is_listed_with_its_byte() -> None:

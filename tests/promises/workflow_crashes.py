@@ -62,7 +62,7 @@ class Disk(NamedTuple):
 
     def checkpointed(self, run: object) -> set[tuple[str, int]]:
         """Name and use of each step whose outcome is recorded."""
-        return {(one.name, one.nth) for one in self.outcomes(run) if not isinstance(one, TimerFired)}
+        return {(one.name, one.nth) for one in self.outcomes(run) if isinstance(one, (StepDone, StepFailed))}
 
 
 async def read_disk(path: Path) -> Disk:

@@ -1198,7 +1198,8 @@ async def test_a_recorded_outcome_of_a_cancelled_op_is_skipped(folder: Folder, c
         async def run(self) -> str:
             call = asyncio.create_task(self.runtime.get(Counter, "c").increment())
             step = asyncio.ensure_future(self.step(mark, "s"))
-            done, rest = await asyncio.wait([call, step], return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [call, step]
+            done, rest = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for one in rest:
                 one.cancel()
             await self.sleep(100)

@@ -1,0 +1,223 @@
+"""Messages to runs: events that they wait for, updates that change them, queries that look at them.
+
+An event and an update are records of the run's journal, in the commit of whoever sends; a query is nothing on
+disk.  What is wrong with one is told to the sender, before anything is written.
+
+Promises
+  * An event that was accepted is delivered exactly once; one with an id that the run knows is not taken
+    again.
+  * The reply to an update leaves when what it rests on is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from ...runtime.codec import encode_unchecked
+from ...runtime.errors import NotRunning
+from ...storage import layout
+from ...storage.errors import CallerError, HoldfastError, Overloaded, StorageFailed
+from ...storage.group_commit import Writes
+from ..errors import RunEnded, RunNotFound, UpdateRefused
+from .arrivals import Arrival, NothingArrives, live_run_of, must_go_on
+from .debugging import observe
+from .journal import EventArrived, UpdateAccepted
+from .labels import check_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...runtime.activation import Activation
+    from ...runtime.ref import Ref
+    from .engine import Engine
+    from .live_run import LiveRun
+    from .updates import Update
+    from .workflow import Workflow
+    from .workflow_type import WorkflowType
+
+
+class Messages:
+    """The messages of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # Who waits for the reply to an update, by the run's row in the directory and the update's id.
+        self._waiting: dict[tuple[bytes, str], asyncio.Future[tuple[Update, int]]] = {}
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def check_event(self, ref: Ref, record: EventArrived, writes: Writes | None = None) -> Activation:
+        """Raise what is wrong with an event: `RunNotFound`, `RunEnded`, `InvalidEvent` or `Overloaded`."""
+        engine = self._engine
+        if record.user is not None:
+            check_label(record.user, "the user of an event")
+        activation = must_go_on(engine, ref, writes)
+        self.check_tenant(activation, record.tenant)
+        cast("WorkflowType", ref.type).events.check(record.name, bytes(record.payload), ref)
+        run = live_run_of(activation)
+        limit = engine.system.limits.max_history_records
+        if run is not None and run.next_position >= limit:
+            raise Overloaded(
+                f"the history of run {ref} has max_history_records={limit} records; it takes no more events"
+            )
+        return activation
+
+    def check_tenant(self, activation: Activation, tenant: str | None) -> None:
+        """Raise `RunNotFound` when a tenant is named and the run is another one's."""
+        if tenant is None:
+            return
+        labels = cast("Workflow", activation.instance).head.labels
+        if labels is None or labels.tenant != tenant:
+            raise RunNotFound(f"there is no run {activation.ref} of tenant {tenant!r}")
+
+    def event_arrival(self, ref: Ref, record: EventArrived, writes: Writes) -> Arrival | NothingArrives:
+        """Add an event to a write set that is staged at once; raises what `check_event` raises."""
+        activation = self.check_event(ref, record, writes)
+        if record.id is not None:
+            key = activation.prefix(layout.EVENT_ID) + record.id.encode()
+            if key in writes or self._engine.system.store.get(key) is not None:
+                return NothingArrives()
+            writes[key] = encode_unchecked(record.at_ms)
+        return Arrival(self._engine, ref, (record,), writes)
+
+    def send(self, ref: Ref, record: EventArrived, extra: Writes | None = None) -> int:
+        """Accept an event in a commit of its own; returns the commit to wait for."""
+        writes: Writes = dict(extra) if extra else {}
+        arrival = self.event_arrival(ref, record, writes)
+        if not writes:
+            return (ref.activation or self._engine.system.directory.activate(ref)).dep
+        return self._engine.commit_arrival(ref, arrival, writes)
+
+    # -- updates -------------------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        ref: Ref,
+        name: str,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        id_: str,
+        user: str | None,
+    ) -> object:
+        """Validate, record, run, and return the reply when it is durable; raises what the method raises."""
+        engine, kind = self._engine, cast("WorkflowType", ref.type)
+        found = kind.updates.get(name)
+        if found is None:
+            known = ", ".join(sorted(kind.updates)) or "none"
+            raise UpdateRefused(f"{kind.name} has no update {name!r}; it has {known}")
+        args, kwargs, encoded = found.plan.store_arguments(args, kwargs, ref)
+        if user is not None:
+            check_label(user, "the user of an update")
+        activation = must_go_on(engine, ref)
+        status = cast("Workflow", activation.instance).head.status
+        if status in ("paused", "stuck"):
+            raise CallerError(f"run {ref} is {status}, so it takes no update; let it go on first")
+        key = (ref.directory_key, id_)
+        waiter = self._waiting.get(key)
+        if waiter is None:
+            run = live_run_of(activation)
+            known_update = None if run is None else run.update_reply(id_)
+            if known_update is not None and known_update.is_done:
+                return await self._reply(known_update, activation.dep)
+            if known_update is None:
+                if found.validator is not None:
+                    await engine.in_callback(lambda: self._validate(ref, name, args, kwargs))
+                id_key = activation.prefix(layout.EVENT_ID) + b"\0" + id_.encode()
+                writes: Writes = {}
+                arrival: Arrival | NothingArrives = NothingArrives()
+                if engine.system.store.get(id_key) is None:
+                    record = UpdateAccepted(
+                        engine.system.clock.now_ms(), name, msgspec.Raw(encoded), id_, user
+                    )
+                    writes[id_key] = encode_unchecked(record.at_ms)
+                    arrival = Arrival(engine, ref, (record,), writes)
+                    engine.commit_arrival(ref, arrival, writes)
+                else:  # an earlier process accepted it; the reply comes when the run is in memory
+                    await engine.in_callback(lambda: engine.resume(ref))
+            waiter = self._waiting[key] = engine.system.loop.create_future()
+            run = live_run_of(ref.activation) if ref.activation is not None else None
+            if run is not None:
+                self.done(run)
+        update, dep = await asyncio.shield(waiter)
+        return await self._reply(update, dep)
+
+    async def _reply(self, update: Update, dep: int) -> object:
+        await self._engine.system.store.wait_durable(dep)
+        if update.error is not None:
+            raise update.error
+        return update.reply
+
+    def _validate(self, ref: Ref, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        engine = self._engine
+        activation = ref.activation or engine.system.directory.activate(ref)
+        run = live_run_of(activation) or engine.resume(ref)
+        validator = cast("WorkflowType", ref.type).updates[name].validator
+        if run is None or validator is None:
+            raise RunEnded(f"run {ref} has ended; nothing comes to it any more")
+        validator(run.workflow, *args, **kwargs)
+
+    def done(self, run: LiveRun) -> None:
+        """A run came to rest: tell those whose updates have a reply by now."""
+        directory_key = run.activation.ref.directory_key
+        if not self._waiting:
+            return
+        for update in run.updates_done():
+            waiter = self._waiting.pop((directory_key, update.id), None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result((update, run.activation.dep))
+
+    def ended(self, run: LiveRun) -> None:
+        """A run is over: updates without a reply get none."""
+        self.done(run)
+        ref = run.activation.ref
+        for key in [key for key in self._waiting if key[0] == ref.directory_key]:
+            self._fail(key, RunEnded(f"run {ref} ended before the update {key[1]!r} did"))
+
+    def lost(self, ref: Ref) -> None:
+        """A failed commit undid a run: whether its updates were accepted is for the sender to find out."""
+        for key in [key for key in self._waiting if key[0] == ref.directory_key]:
+            self._fail(key, StorageFailed(f"a commit of run {ref} failed; send the update again with its id"))
+
+    def stop(self) -> None:
+        """The runtime closes."""
+        for key in list(self._waiting):
+            self._fail(key, NotRunning("the runtime was closed before the update had a reply"))
+
+    def _fail(self, key: tuple[bytes, str], error: HoldfastError) -> None:
+        waiter = self._waiting.pop(key)
+        if not waiter.done():
+            waiter.set_exception(error)
+            waiter.exception()  # nobody may be left to ask
+
+    # -- queries -------------------------------------------------------------------------------------------
+
+    async def query(self, ref: Ref, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        """The reply of a `@query` method, once what it rests on is durable.
+
+        A run that isn't in memory is replayed for it without effects.
+        """
+        engine, kind = self._engine, cast("WorkflowType", ref.type)
+        plan = kind.queries.get(name)
+        if plan is None:
+            known = ", ".join(sorted(kind.queries)) or "none"
+            raise CallerError(f"{kind.name} has no query {name!r}; it has {known}")
+        args, kwargs = plan.check_arguments(args, kwargs, ref)
+        method = cast("Callable[..., object]", plan.function)
+
+        def ask(workflow: Workflow) -> object:
+            return plan.check_result(method(workflow, *args, **kwargs), f"{ref}.{name}")
+
+        activation = ref.activation or engine.system.directory.activate(ref)
+        run = live_run_of(activation)
+        if run is not None and run.has_begun and not run.replaying:
+            reply = ask(run.workflow)
+            await engine.system.store.wait_durable(activation.dep)
+            return reply
+        observed = await observe(engine, ref)
+        try:
+            return ask(observed.workflow)
+        finally:
+            observed.close()
