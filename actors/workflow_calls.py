@@ -120,8 +120,12 @@ class WorkflowCalls(ActorSystem):
         else:
             normal, key_bytes = normal_key(new_uuid(), kind.name)
         encoded, decoded = kind.encode_input(input)
-        options = _start_options(on_conflict, correlation_id, RunLabels(ref, tenant, dict(tags or {})))
-        options = _with_deadline(options, kind, deadline)
+        labels = NO_LABELS
+        if ref is not None or tenant is not None or tags:
+            labels = RunLabels(ref, tenant, dict(tags or {}))
+        options = _start_options(on_conflict, correlation_id, labels)
+        if deadline is not None or kind.deadline_seconds is not None:
+            options = _with_deadline(options, kind, deadline)
         row: bytes | None = None
         if scope is not None:
             row = scope.start_row(kind.number_bytes + (b"" if id is None else key_bytes))
@@ -409,7 +413,7 @@ _decode_options: Final = msgspec.msgpack.Decoder(StartOptions).decode
 
 def _start_options(on_conflict: OnConflict, correlation_id: str | None, labels: RunLabels) -> StartOptions:
     """The options of a start; raises `InvalidValue` for a label that could not be read again."""
-    if correlation_id is None and labels == NO_LABELS:
+    if correlation_id is None and labels is NO_LABELS:
         return StartOptions(on_conflict, current_correlation_id() or new_id())
     given = StartOptions(on_conflict, correlation_id or current_correlation_id() or new_id(), labels)
     try:

@@ -171,6 +171,8 @@ class Messages:
 
     def ended(self, run: LiveRun) -> None:
         """A run is over: updates without a reply get none."""
+        if not self._waiting:
+            return
         self.done(run)
         ref = run.activation.ref
         for key in [key for key in self._waiting if key[0] == ref.directory_key]:
