@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from ..runtime.ref import Ref
     from .workflow_calls import WorkflowCalls
 
-Verb: TypeAlias = Literal["pause", "resume", "cancel", "terminate", "restart", "retry_now", "redrive"]
-VERBS: Final[tuple[Verb, ...]] = ("pause", "resume", "cancel", "terminate", "restart", "retry_now", "redrive")
+Verb: TypeAlias = Literal[
+    "pause", "resume", "cancel", "terminate", "restart", "retry_now", "redrive", "purge"
+]
+VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 _PAGE: Final = 256
 
 
@@ -77,6 +79,8 @@ async def control_many(
                     await run.retry_now(by=by, reason=reason)
                 case "redrive":
                     await run.redrive(by=by, reason=reason)
+                case "purge":
+                    await run.purge(by=by, reason=reason)
             done += 1
         except CallerError as error:
             refused.append((str(ref), str(error)))

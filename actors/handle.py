@@ -300,6 +300,13 @@ class Run(Generic[Out]):
         encoded = self._encoded_input(input)
         await self._do(lambda control: control.redrive(self._ref, encoded, By(by, reason)))
 
+    async def purge(self, *, by: str | None = None, reason: str = "") -> None:
+        """Erase a run that has ended; it is gone soon after this returns, its audit records stay.
+
+        Raises `RunNotFound`, or `CallerError` when it goes on.
+        """
+        await self._do(lambda control: control.purge(self._ref, By(by, reason)))
+
     async def fork(
         self,
         at: str | tuple[str, int],

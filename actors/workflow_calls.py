@@ -368,7 +368,7 @@ class WorkflowCalls(ActorSystem):
     ) -> BulkResult:
         """Do something to all runs that a filter (`run_filter`) means, the oldest first.
 
-        verb       one of pause, resume, cancel, terminate, restart, retry_now, redrive
+        verb       one of pause, resume, cancel, terminate, restart, retry_now, redrive, purge
         dry_run    only count them
         rate       at most so many a second, so that what they need is not overrun
 

@@ -379,6 +379,11 @@ class Activation:
     def _current_index_keys(self) -> tuple[bytes, ...]:
         return self.type.index_keys(self.instance, self.base[1:])
 
+    @property
+    def index_entries(self) -> tuple[bytes, ...]:
+        """The entries of its fields in their indexes, as staged."""
+        return self._index_keys
+
     def _stage_indexes(self, writes: Writes) -> tuple[bytes, ...]:
         fresh, before = self._current_index_keys(), self._index_keys
         if fresh != before:

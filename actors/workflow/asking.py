@@ -7,6 +7,7 @@ journal delivers.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .workflow import Workflow
     from .workflow_type import WorkflowType
 
+_log = logging.getLogger("holdfast.workflow")
 MAX_STEP_NAME_CHARACTERS: Final = 256
 
 
@@ -129,8 +131,8 @@ class Asking:
             if timeout_seconds == 0:
                 raise CallerError(f"{self.activation.ref}: the timeout of step {name} must be more than 0")
         requested = self._requested = self._requested + 1
-        if requested > kind.max_steps:
-            raise self._too_many()
+        if requested >= kind.warn_steps:
+            self._check_budget(requested)
         uses = self._uses
         nth = uses[name] = uses.get(name, 0) + 1
         op = StepOp(self._me(), name, nth, function, plan, args, retry or kind.retry, thread, timeout_seconds)
@@ -165,8 +167,23 @@ class Asking:
                 f"got {undo!r}"
             )
 
-    def _too_many(self) -> TooManySteps:
-        return TooManySteps(
+    @property
+    def steps_left(self) -> int:
+        """See `Workflow.steps_left`."""
+        return max(0, self.type.max_steps - self._requested)
+
+    def _check_budget(self, requested: int) -> None:
+        kind = self.type
+        if requested <= kind.max_steps:
+            if requested == kind.warn_steps and self.check is None:
+                _log.warning(
+                    "run %s has asked for %d of max_steps=%d steps; it should continue as new",
+                    self.activation.ref,
+                    requested,
+                    kind.max_steps,
+                )
+            return
+        raise TooManySteps(
             f"{self.activation.ref}: run() asked for more than max_steps={self.type.max_steps} steps; begin "
             f"a new history with continue_as_new, or raise the class's max_steps"
         )
@@ -174,8 +191,8 @@ class Asking:
     def _ask(self, op: Op) -> OpFuture[Any]:
         """Add an op that is neither a step nor the call of a method."""
         op.order = self._requested = self._requested + 1
-        if op.order > self.type.max_steps and not isinstance(op, StepOp):
-            raise self._too_many()
+        if op.order >= self.type.warn_steps and not isinstance(op, StepOp):
+            self._check_budget(op.order)
         self.pending[op.name, op.nth] = op
         self._unstarted.append(op)
         return op.future

@@ -7,6 +7,7 @@
     restart     it begins anew from the top, with the same input or another one
     retry_now   attempts that wait for their time begin now
     redrive     a failed run goes on at the failed step
+    purge       a run that has ended is erased
     fork        another run that begins with the history of this one up to a step
 
 Promises
@@ -28,7 +29,7 @@ from ..errors import RunExists, RunNotFound
 from .arrivals import Arrival, add_records, live_run_of, must_go_on
 from .audit import AuditRecord, audit_key, encode_audit
 from .children import tell_parent
-from .head import RunHead, RunStatus
+from .head import ENDED, RunHead, RunStatus
 from .journal import (
     AttemptFailed,
     CancelAsked,
@@ -48,6 +49,7 @@ from .journal import (
     journal_prefix,
     position_key,
 )
+from .retention import keep, purge_now, set_purge
 from .starting import labels_of
 
 if TYPE_CHECKING:
@@ -191,6 +193,7 @@ class Control:
         workflow.head = msgspec.structs.replace(
             workflow.head, status="terminated", updated_ms=record.at_ms, error=None
         )
+        purge_ms = set_purge(activation, "terminated", record.at_ms, writes)
         every = [*arrivals, *(() if told is None else (told,))]
         number = self._stage(activation, writes, every)
         if run is not None:
@@ -198,6 +201,8 @@ class Control:
             engine.unmake_live(run)
         for arrival in every:
             arrival.committed(number)
+        if purge_ms is not None:
+            engine.system.scheduler.notice(purge_ms)
         engine.end_when_durable(activation, record, number)
         return number
 
@@ -233,9 +238,27 @@ class Control:
         at_ms = max(engine.system.clock.now_ms(), ended.at_ms if ended else 0)
         writes: Writes = {}
         add_records(engine, activation, (Redriven(at_ms, encoded_input),), writes)
+        keep(activation, writes)
         number = self._commit(activation, "queued", at_ms, "redrive", by, writes)
         engine.places.expect_queued(cast("WorkflowType", activation.type))
         engine.places.fill_later()
+        return number
+
+    def purge(self, ref: Ref, by: By) -> int:
+        """A run that has ended is erased, in commits of their own; raises `RunNotFound`, or `CallerError` for
+        one that goes on.
+        """
+        engine = self._engine
+        activation = self._must_exist(ref)
+        status = _status(activation)
+        if status not in ENDED:
+            raise CallerError(f"run {ref} is {status}; only a run that has ended can be purged")
+        at_ms = engine.system.clock.now_ms()
+        writes: Writes = {}
+        purge_now(activation, at_ms, writes)
+        self._audit(activation, "purge", by, status, "purged", writes)
+        number = self._stage(activation, writes, ())
+        engine.system.scheduler.notice(at_ms)
         return number
 
     def retry_now(self, ref: Ref, by: By) -> int:

@@ -50,6 +50,7 @@ from .ops import Op
 from .places import Places
 from .progress import Progress
 from .results import Results, failure
+from .retention import set_purge
 from .starting import Starts
 from .step_op import StepOp
 from .step_plan import StepPlan
@@ -367,6 +368,7 @@ class Engine:
             if saying is not None:
                 saying.write(writes)
             arrivals += self._tell_family(run, record, writes)
+            purge_ms = set_purge(activation, _STATUS_OF[type(record)], record.at_ms, writes)
             number = run.record(record, writes)
         except StorageError as failure:
             _log.error("the end of %s could not be recorded: %s", activation.ref, failure)
@@ -378,6 +380,8 @@ class Engine:
         self.unmake_live(run)
         for arrival in arrivals:
             arrival.committed(number)
+        if purge_ms is not None:
+            self.system.scheduler.notice(purge_ms)
         self._log_end(run, record, raised)
         self.end_when_durable(activation, record, number)
 

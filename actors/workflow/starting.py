@@ -29,6 +29,7 @@ from .head import RunHead, RunStatus
 from .journal import CancelAsked, ParentLink, Started, encode_record, journal_prefix, position_key
 from .labels import NO_LABELS, RunLabels
 from .live_run import LiveRun
+from .retention import keep as keep_run
 from .start_options import StartOptions
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ class Starts:
             if key != activation.fields_key and key[len(base) : len(base) + 1] not in keep:
                 writes[key] = None
         writes.update(alarm_writes(activation, b"", None))
+        keep_run(activation, writes)
         return arrivals
 
     def cancel_children(self, activation: Activation, writes: Writes, why: str) -> list[Arrival]:

@@ -37,6 +37,7 @@ from .head import RunHead
 from .labels import RunLabels, check_labels
 from .ops import OpFuture as StepFuture
 from .protocols import TakesInput, TakesNothing
+from .retention import PURGE_ALARM, purge_slice
 from .retry import Retry
 from .run_id import check_run_id
 from .start_options import StartOptions
@@ -71,6 +72,8 @@ class Workflow(Actor):
       max_steps      steps, calls and children that a run may ask for before it continues as new
       deadline       how long a run may take from its start; None for ever
       events         the events it takes, as types or names: others are refused.  None takes any
+      retention      how long a run is kept after its end: a duration, or a mapping from "complete", "failed",
+                     "cancelled" and "terminated" to durations.  None keeps it for ever
       states         for `set_status`: which states may follow each state, and "" for the first ones; None
                      allows all
     """
@@ -81,6 +84,7 @@ class Workflow(Actor):
     max_steps: ClassVar[int] = 25_000
     deadline: ClassVar[Duration | None] = None
     events: ClassVar[object] = None
+    retention: ClassVar[Duration | Mapping[str, Duration | None] | None] = None
     states: ClassVar[Mapping[str, tuple[str, ...]] | None] = None
     indexes: ClassVar[tuple[tuple[str, ...] | str, ...]] = (("head.status", "head.created_ms"),)
 
@@ -405,6 +409,11 @@ class Workflow(Actor):
         """
         return self._live.version(tag, number)
 
+    @property
+    def steps_left(self) -> int:
+        """So many steps, calls and children `run()` may still ask for before `max_steps` is reached."""
+        return self._live.steps_left
+
     def group(self) -> Group:
         """Steps side by side: `async with self.group() as g: a = g.step(f, x); b = g.step(h, y)`, then
         `a.result()`.
@@ -428,5 +437,9 @@ class Workflow(Actor):
         return self._live.correlation_id
 
     async def on_alarm(self, alarm: Alarm) -> None:
-        """A sleep or a retry is due: the run counts as running from this commit on."""
-        self._activation.system.engine.alarm_fired(self)  # type: ignore[attr-defined]
+        """A sleep or a retry is due, so the run counts as running from this commit on; or it is purged."""
+        engine = self.runtime.engine
+        if alarm.name == PURGE_ALARM:
+            purge_slice(engine, self._activation)
+        else:
+            engine.alarm_fired(self)

@@ -21,6 +21,7 @@ from .events import DeclaredEvents
 from .fingerprint import fingerprint
 from .head import RunHead, RunStatus
 from .labels import index_entries
+from .retention import check_retention
 from .retry import Retry
 from .saying import check_states
 from .updates import read_class
@@ -47,11 +48,13 @@ class WorkflowType(ActorType):
         "max_running",
         "max_steps",
         "queries",
+        "retention_seconds",
         "retry",
         "states",
         "step_timeout_seconds",
         "takes_input",
         "updates",
+        "warn_steps",
     )
 
     def __init__(self, actor_class: type[Workflow], number: int) -> None:
@@ -122,12 +125,15 @@ class WorkflowType(ActorType):
         if type(most) is not int or most < 1:
             raise InvalidActor(f"{actor_class.__name__}.max_steps must be at least 1; got {most!r}")
         self.max_steps = most
+        # From so many on a run that is in memory says so in the log: four fifths.
+        self.warn_steps = most - most // 5
         deadline = actor_class.deadline
         self.deadline_seconds = None if deadline is None else to_seconds(deadline, what="deadline")
         if self.deadline_seconds == 0:
             raise InvalidActor(f"{actor_class.__name__}.deadline must be more than 0, or None for none")
         try:
             self.states = check_states(actor_class.states, self.name)
+            self.retention_seconds = check_retention(actor_class.retention, self.name)
             self.events = DeclaredEvents(actor_class.events, actor_class)
         except CallerError as error:
             raise InvalidActor(str(error)) from error
