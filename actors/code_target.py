@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import cast
 
 from ..runtime.error_text import error_text
+from ..runtime.registry import find_actor_class, type_name
 from ..storage.errors import CallerError
 from .workflow.workflow import Workflow
 
@@ -34,6 +35,15 @@ def import_target(text: str) -> list[type[Workflow]]:
     if isinstance(found, type) and issubclass(found, Workflow) and found is not Workflow:
         return [found]
     raise CallerError(f"{text}: module {module_name} has no workflow named {name!r}; got {found!r}")
+
+
+def workflow_named(text: str, name: str) -> type[Workflow]:
+    """The workflow with a name, after importing a target; raises `CallerError` when there is none."""
+    named = import_target(text)
+    found = named[0] if named else find_actor_class(name)
+    if found is None or not issubclass(found, Workflow) or type_name(found) != name:
+        raise CallerError(f"{text}: importing it brings no workflow named {name!r}")
+    return found
 
 
 def call_target(text: str) -> list[object]:

@@ -126,6 +126,10 @@ class InvalidEvent(CallerError, TypeError):
     """An event's name, id or payload is not right, or the workflow takes no such event."""
 
 
+class InvalidExport(CallerError, ValueError):
+    """A file is no exported run, or one of a newer format."""
+
+
 class UpdateRefused(CallerError):
     """An `@update` can't be made: there is no such method, or its arguments are not right."""
 

@@ -29,10 +29,10 @@ from ..storage.backup import backup_now
 from ..storage.environment import Environment
 from ..storage.errors import HoldfastError, StorageError
 from ..storage.keys import decode_key, next_prefix
-from .errors import record_error
+from .errors import RunNotFound, record_error
 from .folder_view import decode_head
 from .system import Runtime
-from .workflow.debugging import ObservedRun
+from .workflow.debugging import DebugView, ObservedRun, debug_view
 from .workflow.divergence import Divergence
 from .workflow.fold import Fold
 from .workflow.head import ENDED, RunStatus
@@ -163,6 +163,28 @@ class _StandingRun(ObservedRun):
         except TypeError as mistake:
             return f"the run is complete, but {mistake}"
         return None if result == recorded else "run() returns another result than is recorded"
+
+
+async def debug_folder(
+    path: str | os.PathLike[str], workflow: type[Workflow], id_: str, at: int | None
+) -> DebugView:
+    """See `Runtime.debug`, for a run of a folder that may be in use: on a copy, without effects.
+
+    Raises `RunNotFound`, and what `replay_folder` raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="holdfast-debug-") as made:
+        copy = Path(made) / "copy"
+        environment = Environment(path, read_only=True)
+        try:
+            await asyncio.to_thread(backup_now, environment, copy)
+        finally:
+            environment.close()
+        async with _StandingRuntime(copy, (workflow,), ()) as runtime:
+            kind = runtime.workflow_type(workflow)
+            for row, _ in _directory(runtime):
+                if row[1:3] == kind.number_bytes and show_key(decode_key(row[3:])) == id_:
+                    return await debug_view(runtime.engine, runtime.ref_from_bytes(row[1:3], row[3:]), at)
+            raise RunNotFound(f"there is no run {kind.name}/{id_} in {path}")
 
 
 async def _replay_all(

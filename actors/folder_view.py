@@ -70,6 +70,14 @@ class FolderView:
         found.sort(key=lambda letter: letter.failed_at)
         return found
 
+    def run(self, address: str) -> tuple[RunInfo, list[tuple[int, Record]]] | None:
+        """A run by its address `Workflow/id`, with positions and records; None when there is none."""
+        with self._environment.lmdb.begin() as txn:
+            for info, base in _runs(txn):
+                if f"{info.workflow}/{info.id}" == address:
+                    return info, decode_records(list(_scan(txn, journal_prefix(base))), address)
+        return None
+
     def journals(self) -> dict[str, list[Record]]:
         """All records of every run, by its address `Workflow/id`."""
         with self._environment.lmdb.begin() as txn:

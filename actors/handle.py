@@ -17,6 +17,7 @@ from ..runtime.clock import moment
 from ..runtime.codec import encode
 from ..storage.errors import CallerError
 from .errors import ErrorRecord, RunNotFound
+from .exported_run import export_run
 from .ids import new_id
 from .workflow.control import By
 from .workflow.events import check_event_id, encode_event
@@ -79,11 +80,17 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Run(Generic[Out]):
     """One run of a workflow."""
 
-    __slots__ = ("_ref", "_runtime")
+    __slots__ = ("_ref", "_runtime", "_tenant")
 
-    def __init__(self, runtime: WorkflowCalls, ref: Ref) -> None:
+    def __init__(self, runtime: WorkflowCalls, ref: Ref, tenant: str | None = None) -> None:
         self._runtime = runtime
         self._ref = ref
+        # Whose run it must be, for a handle that a tenant's view gave.
+        self._tenant = tenant
+
+    def of_tenant(self, tenant: str) -> Run[Out]:
+        """A handle by which the run is found only if it is this tenant's."""
+        return Run(self._runtime, self._ref, tenant)
 
     @property
     def ref(self) -> Ref:
@@ -137,6 +144,17 @@ class Run(Generic[Out]):
         await self._runtime.store.wait_durable(activation.dep)
         return [record for _, record in decode_records(rows, str(self._ref))]
 
+    async def export(self) -> str:
+        """The run as a file of JSON, for people and for `holdfast.testing.replay_exported`.
+
+        Raises `RunNotFound`.
+        """
+        info = await self.info()
+        activation = self._ref.activation or self._runtime.directory.activate(self._ref)
+        rows = self._runtime.store.scan_prefix(journal_prefix(activation.prefix(b"")))
+        await self._runtime.store.wait_durable(activation.dep)
+        return export_run(info, decode_records(rows, str(self._ref)))
+
     async def dead_letter(self) -> DeadLetter:
         """The run as a dead letter; raises `CallerError` when it hasn't failed."""
         records = await self.history()
@@ -175,7 +193,7 @@ class Run(Generic[Out]):
         if id is not None:
             check_event_id(id)
         now_ms = self._runtime.clock.now_ms()
-        record = EventArrived(now_ms, name, msgspec.Raw(encoded), user, tenant, id)
+        record = EventArrived(now_ms, name, msgspec.Raw(encoded), user, tenant or self._tenant, id)
         await self._runtime.send_event(self._ref, record)
 
     @overload
@@ -334,7 +352,7 @@ class Run(Generic[Out]):
         }
         about = By(by, reason)
         await self._do(lambda control: control.fork(self._ref, new, _step(at), encoded, changed, about))
-        return Run(self._runtime, new)
+        return Run(self._runtime, new, self._tenant)
 
     async def _do(self, verb: Callable[[Control], int]) -> None:
         self._must_exist()
@@ -359,6 +377,9 @@ class Run(Generic[Out]):
             and self._runtime.store.get(self._ref.directory_key) is None
         ):
             raise RunNotFound(f"there is no run {self._ref}")
+        if self._tenant is not None:
+            activation = activation or self._runtime.directory.activate(self._ref)
+            self._runtime.engine.messages.check_tenant(activation, self._tenant)
 
     def __repr__(self) -> str:
         return f"<Run {self._ref}>"

@@ -24,6 +24,7 @@ from .bulk import BulkResult, Verb, control_many, read_audit
 from .correlation import current_correlation_id
 from .handle import DeadLetter, Run, RunInfo, run_info
 from .ids import new_id, new_uuid
+from .tenant import Tenant
 from .workflow.audit import Deed
 from .workflow.debugging import DebugView, debug_view
 from .workflow.head import ALL_STATUSES, FAILED, RunStatus
@@ -277,6 +278,13 @@ class WorkflowCalls(ActorSystem):
         letters = [await Run[object](self, ref).dead_letter() for ref, _ in runs]
         letters.sort(key=lambda letter: letter.failed_at)
         return letters[:limit]
+
+    def tenant(self, name: str) -> Tenant:
+        """What belongs to one tenant: through it no run of another is listed, found, sent to or changed.
+
+        Raises `InvalidValue` for a name that can't be one.
+        """
+        return Tenant(self, name)
 
     # -- events --------------------------------------------------------------------------------------------
 

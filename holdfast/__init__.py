@@ -12,6 +12,7 @@ from holdfast.actors.errors import DeadlinePassed, Fatal, RunEnded, RunFailed, S
 from holdfast.actors.handle import DeadLetter, Run, RunInfo
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.system import Runtime
+from holdfast.actors.tenant import Tenant
 from holdfast.actors.workflow.audit import Deed
 from holdfast.actors.workflow.debugging import DebugView
 from holdfast.actors.workflow.events import Event
@@ -58,6 +59,7 @@ __all__ = [
     "StepInfo",
     "StorageFailed",
     "Table",
+    "Tenant",
     "Workflow",
     "current_correlation_id",
     "current_step",

@@ -1,7 +1,8 @@
 """The command line, `holdfast` or `python -m holdfast`: arguments in, text out, an exit code.
 
 What the commands do lives elsewhere; the modules are imported by the command that needs them.  `check`,
-`backup`, `runs`, `replay` and `dead` but for `redrive` may be used beside the process that owns the folder.
+`backup`, `runs`, `history`, `debug`, `export-run`, `replay` and `dead` but for `redrive` may be used beside
+the process that owns the folder.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from holdfast.actors.workflow.head import RunStatus
 from holdfast.actors.workflow.journal import Record
+from holdfast.runtime.clock import moment
 from holdfast.storage.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from holdfast.actors.handle import RunInfo
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,6 +84,27 @@ def _parser() -> argparse.ArgumentParser:
         help="where the copy is made for the time being; the temporary folder by default",
     )
     replay.set_defaults(command=_replay)
+
+    history = commands.add_parser("history", help="the records of a run, one on a line")
+    history.add_argument("folder", type=Path)
+    history.add_argument("run", help="Workflow/id, as listed")
+    history.set_defaults(command=_history)
+
+    debug = commands.add_parser(
+        "debug", help="a run as it was behind a record: state, data, variables; on a copy, without effects"
+    )
+    debug.add_argument("folder", type=Path)
+    debug.add_argument("run", help="Workflow/id, as listed")
+    debug.add_argument("target", metavar="MODULE", help="module that defines or imports the workflow")
+    debug.add_argument("--at", type=int, metavar="N", help="position of the record; the last by default")
+    debug.set_defaults(command=_debug)
+
+    export = commands.add_parser(
+        "export-run", help="a run as JSON, for people and for holdfast.testing.replay_exported"
+    )
+    export.add_argument("folder", type=Path)
+    export.add_argument("run", help="Workflow/id, as listed")
+    export.set_defaults(command=_export_run)
 
     lint = commands.add_parser(
         "lint",
@@ -165,6 +191,49 @@ def _replay(options: argparse.Namespace) -> int:
     for line in report_lines(replayed):
         print(line)
     return exit_code(replayed)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from holdfast.actors.workflow.journal_text import record_text
+
+    info, records = _find_run(options.folder, options.run)
+    state = "" if info.state is None else f", {info.state}"
+    print(f"{info.workflow}/{info.id}: {info.status}{state}, {len(records)} records")
+    for position, record in records:
+        print(f"{position:6}  {moment(record.at_ms):%Y-%m-%d %H:%M:%S.%f}  {_shorten(record_text(record))}")
+    return 0
+
+
+def _debug(options: argparse.Namespace) -> int:
+    from holdfast.actors.code_target import workflow_named
+    from holdfast.actors.debug_report import report_lines
+    from holdfast.actors.folder_replay import debug_folder
+
+    sys.path.insert(0, "")
+    name, _, id_ = options.run.partition("/")
+    workflow = workflow_named(options.target, name)
+    view = asyncio.run(debug_folder(options.folder, workflow, id_, options.at))
+    for line in report_lines(view):
+        print(line)
+    return 1 if view.problem else 0
+
+
+def _export_run(options: argparse.Namespace) -> int:
+    from holdfast.actors.exported_run import export_run
+
+    print(export_run(*_find_run(options.folder, options.run)), end="")
+    return 0
+
+
+def _find_run(folder: Path, address: str) -> tuple[RunInfo, list[tuple[int, Record]]]:
+    from holdfast.actors.errors import RunNotFound
+    from holdfast.actors.folder_view import FolderView
+
+    with FolderView(folder) as view:
+        found = view.run(address)
+    if found is None:
+        raise RunNotFound(f"there is no run {address} in {folder}; `holdfast runs {folder}` lists them")
+    return found
 
 
 def _lint(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from .actor_machine import actor_machine
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ProcessDied, ReplayViolation
 from .replay_check import check_replay
+from .replay_exported import replay_exported
 from .replay_property import replay_property
 from .sim_run import Pending, SimRun
 from .simulation import Simulation, simulate
@@ -26,6 +27,7 @@ __all__ = [
     "Story",
     "actor_machine",
     "check_replay",
+    "replay_exported",
     "replay_guard",
     "replay_property",
     "simulate",

@@ -126,7 +126,13 @@ async def debug_view(engine: Engine, ref: Ref, at: int | None) -> DebugView:
     activation = ref.activation or engine.system.directory.activate(ref)
     rows = engine.system.store.scan_prefix(journal_prefix(activation.prefix(b"")))
     await engine.system.store.wait_durable(activation.dep)
-    every = decode_records(rows, str(ref))
+    return await debug_records(engine, ref, decode_records(rows, str(ref)), at)
+
+
+async def debug_records(
+    engine: Engine, ref: Ref, every: list[tuple[int, Record]], at: int | None
+) -> DebugView:
+    """A run with these records as it was behind the one at position `at`, None for the last."""
     shown = every if at is None else [one for one in every if one[0] <= at]
     run = await observe(engine, ref, shown or every[:1])
     try:

@@ -147,6 +147,8 @@ class Starts:
         replaced: list[Arrival] | None = None
         writes: Writes = {}
         if activation.stored or (turn_writes is not None and ref.directory_key in turn_writes):
+            if _tenant_of(activation) != (None if options.labels is None else options.labels.tenant):
+                raise RunExists(f"run {ref} exists; use another id")
             if options.on_conflict == "join":
                 return ref, activation.dep, False
             if options.on_conflict != "replace" or writes_of is not None:
@@ -356,6 +358,12 @@ class Starts:
         if again is not None and events:
             again.next_position += len(events)
             again.expect(events)
+
+
+def _tenant_of(activation: Activation) -> str | None:
+    """Whose run it is: nobody joins or replaces another's."""
+    labels = cast("Workflow", activation.instance).head.labels
+    return None if labels is None else labels.tenant
 
 
 def labels_of(started: Started) -> RunLabels | None:
