@@ -1,0 +1,5 @@
+"""`python -m holdfast.examples.invoice_approval [FOLDER]`."""
+
+from .demo import main
+
+main()
