@@ -24,6 +24,7 @@ from holdfast import Counter, Runtime
 
 from .machine import probe_sync_ms
 from .report import align, number
+from .workflow_scale import measure_events, measure_fan_out, measure_history
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,9 @@ class Scale:
             "poison": poison,
             "large-values": large_values,
             "simulation": simulation,
+            "events": measure_events,
+            "fan-out": measure_fan_out,
+            "history": measure_history,
         }[scenario](self)
 
     def fresh_folder(self) -> Path:

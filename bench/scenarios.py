@@ -16,7 +16,17 @@ DEFAULT_SCENARIOS = ("pipeline", "steps", "counter", "commit")
 EXTRA_SCENARIOS = ("pipeline_by_calls",)
 
 # Measured without a floor, each against its target; see `scale`.
-SCALE_SCENARIOS = ("saturated", "sleepers", "actors", "poison", "large-values", "simulation")
+SCALE_SCENARIOS = (
+    "saturated",
+    "sleepers",
+    "actors",
+    "poison",
+    "large-values",
+    "simulation",
+    "events",
+    "fan-out",
+    "history",
+)
 
 # Seconds that one repetition of a case may be expected to spend waiting for a disk made slow; it gets fewer
 # items then, never fewer than one for each worker.
