@@ -5,6 +5,7 @@ It is always valid Unicode and never too long, whatever the exception's `__str__
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -20,10 +21,21 @@ def error_text(error: BaseException) -> str:
 
 def message_text(value: object) -> str:
     """The text of an exception (or of what was given in place of one)."""
+    return _text(value, str)
+
+
+def repr_text(value: object) -> str:
+    """The same of what `repr` gives, for people."""
+    return _text(value, repr)
+
+
+def _text(value: object, how: Callable[[object], str]) -> str:
     try:
-        text = str(value)
-    except Exception as mistake:  # what can't even be shown must not stop whoever keeps the text
-        return f"(its text can't be made: {type(mistake).__qualname__})"
+        text = how(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as mistake:  # what can't even be shown must not stop whoever keeps the text
+        return f"(its text can't be made: {clean(type(mistake).__qualname__)})"
     return cut(clean(text), _MAX_MESSAGE_CHARACTERS)
 
 

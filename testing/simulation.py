@@ -44,6 +44,7 @@ from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
 from ..runtime.clock import LOOK_SECONDS
 from ..runtime.durations import Duration, to_seconds
+from ..runtime.error_text import repr_text
 from ..runtime.limits import Limits
 from ..storage.commit_log import CommitLog, CommitResult, Outcome
 from ..storage.commit_writer import Committed
@@ -753,7 +754,8 @@ class Simulation(SimTalk):
 
     def body_ended(self, body: BodyKey, attempt: int, error: BaseException | None) -> bool:
         """See `BodyStage`."""
-        self._note("body", f"{_shown(body)} {'returned' if error is None else f'raised {error!r}'}")
+        came = "returned" if error is None else f"raised {repr_text(error)}"
+        self._note("body", f"{_shown(body)} {came}")
         if self._plan.reached("step", "after", body.step):
             self._die(f"after the body of {_shown(body)}")
             return True

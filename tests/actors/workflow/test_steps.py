@@ -552,6 +552,16 @@ class NoText(Exception):
         raise ValueError("no text for you")
 
 
+class TextExits(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(4)
+
+
+class TextCancels(Exception):
+    def __str__(self) -> str:
+        raise asyncio.CancelledError
+
+
 class Own(BaseException):
     """Not even an Exception."""
 
@@ -578,6 +588,10 @@ def raises_plain(what: str) -> None:
         raise ValueError("\ud800 \x00")
     if what == "notext":
         raise NoText
+    if what == "textexits":
+        raise TextExits
+    if what == "textcancels":
+        raise TextCancels
     if what == "group":
         raise ExceptionGroup("several", [ValueError("a"), ExceptionGroup("inner", [KeyError("b")])])
     if what == "deep":
@@ -626,6 +640,8 @@ class Raises(Workflow):
         ("huge", "ValueError"),
         ("surrogate", "ValueError"),
         ("notext", "NoText"),
+        ("textexits", "TextExits"),
+        ("textcancels", "TextCancels"),
         ("group", "ExceptionGroup"),
         ("deep", "RecursionError"),
         ("chain", "KeyError"),
