@@ -33,7 +33,7 @@ from ..runtime.alarms import Alarm
 from ..runtime.call import invoke
 from ..runtime.chain import Turn, after_commit
 from ..runtime.clock import moment
-from ..runtime.codec import decode_plain, encode_unchecked
+from ..runtime.codec import decode_to_show, encode_unchecked
 from ..runtime.durations import Duration, SentDuration, to_seconds
 from ..runtime.methods import MethodPlan, shared
 from ..storage import layout
@@ -81,6 +81,7 @@ class DeadMessage(msgspec.Struct, frozen=True):
 
     id: str
     body: object
+    """As plain data; as its MessagePack bytes where it has keys that are structs or maps."""
     attempts: int
     error: str
     sent_at: datetime
@@ -491,7 +492,7 @@ def _dead_message(dead: StoredDead) -> DeadMessage:
     message = dead.message
     return DeadMessage(
         message.id,
-        decode_plain(message.body),
+        decode_to_show(message.body),
         message.attempts,
         dead.error,
         moment(message.sent_ms),

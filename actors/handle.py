@@ -14,7 +14,7 @@ import msgspec
 from ..runtime.address import GivenKey, normal_key, show_key
 from ..runtime.chain import CALLER
 from ..runtime.clock import moment
-from ..runtime.codec import encode
+from ..runtime.codec import decode_to_show, encode
 from ..storage.errors import CallerError
 from .errors import ErrorRecord, RunNotFound
 from .exported_run import export_run
@@ -70,6 +70,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     correlation_id: str
     failed_at: datetime
     input: object
+    """As plain data; as its MessagePack bytes where it has keys that are structs or maps."""
     error: ErrorRecord
     step: str | None
     """The step whose failure ended the run; None when the code between steps raised."""
@@ -400,7 +401,7 @@ def dead_letter(workflow: str, id_: str, records: list[Record]) -> DeadLetter | 
         id_,
         fold.started.correlation_id,
         moment(failed.at_ms),
-        msgspec.msgpack.decode(fold.input),
+        decode_to_show(fold.input),
         failed.error,
         failed.step,
         attempts,

@@ -42,6 +42,17 @@ def encode(value: object, what: str) -> bytes:
         ) from error
 
 
+def decode_to_show(encoded: bytes | msgspec.Raw) -> object:
+    """A stored value as plain data, for people and comparisons; its bytes where it has keys that are maps.
+
+    Dicts with such keys (a frozen struct) can only be made by their own type.
+    """
+    try:
+        return decode_plain(encoded)
+    except BAD_VALUE:
+        return bytes(encoded)
+
+
 def reason(error: BaseException) -> str:
     """The text of a codec's error, or what to call it when it has none."""
     if isinstance(error, RecursionError):

@@ -14,6 +14,7 @@ import msgspec
 from ..actors.workflow.workflow_type import WorkflowType
 from ..runtime.address import ActorKey, show_address
 from ..runtime.alarms import AlarmRecord
+from ..runtime.codec import decode_to_show
 from ..runtime.fields import VERSION_FIELD
 from ..storage import layout
 from ..storage.keys import decode_key, decode_number
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 # By address, then by kind ("fields", "storage", "rows", "shared rows", "alarms", "replies").
 StoredState: TypeAlias = dict[str, dict[str, object]]
-_decode: Final = msgspec.msgpack.Decoder().decode
 _decode_alarm: Final = msgspec.msgpack.Decoder(AlarmRecord).decode
 
 
@@ -47,18 +47,18 @@ def stored_state(
         kind, rest = key[end : end + 1], key[end + 1 :]
         mine = state.setdefault(owner, {})
         if kind == layout.FIELDS:
-            mine["fields"] = _without(_decode(value), ignore)
+            mine["fields"] = _without(decode_to_show(value), ignore)
         elif kind == layout.STORAGE:
             stored = value[1:] if value[:1] == layout.PLAIN else value[9:]
-            _part(mine, "storage")[repr(decode_key(rest))] = _decode(stored)
+            _part(mine, "storage")[repr(decode_key(rest))] = decode_to_show(stored)
         elif kind == layout.ALARM:
             alarm = _decode_alarm(value)
-            payload = None if alarm.payload is None else _decode(alarm.payload)
+            payload = None if alarm.payload is None else decode_to_show(alarm.payload)
             _part(mine, "alarms")[rest.decode()] = [payload, alarm.every_ms]
         elif kind == layout.ROW:
             table, _, row_key = rest.partition(b"\x00")
             _part(mine, "rows")[f"{table.decode()} {decode_key(row_key)!r}"] = _without(
-                _decode(value), ignore
+                decode_to_show(value), ignore
             )
         elif kind == layout.REPLY:
             _part(mine, "replies")[rest.hex()] = True
@@ -68,7 +68,7 @@ def stored_state(
         owner = owners.get(number)
         if owner is not None:
             rows = _part(state.setdefault(owner, {}), "shared rows")
-            rows[f"{table.decode()} {decode_key(rest[end:])!r}"] = _without(_decode(value), ignore)
+            rows[f"{table.decode()} {decode_key(rest[end:])!r}"] = _without(decode_to_show(value), ignore)
     return state
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ...runtime.codec import decode_to_show
 from ..errors import ErrorRecord
 from .journal import (
     AttemptFailed,
@@ -86,4 +87,4 @@ def _step(name: str, nth: int) -> str:
 
 def _shown(value: msgspec.Raw) -> str:
     raw = bytes(value)
-    return "nothing" if not raw else repr(msgspec.msgpack.decode(raw))
+    return "nothing" if not raw else repr(decode_to_show(raw))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from holdfast import Queue, Retry, Runtime, Workflow
@@ -260,6 +261,24 @@ async def test_dead_letters_and_redrive(tmp_path: Path) -> None:
         assert await queue.redrive() == 0
         with pytest.raises(InvalidArgument):
             await queue.dead(0)
+
+
+class Sku(msgspec.Struct, frozen=True):
+    """A key of a dict; stored, it is a map."""
+
+    code: str
+
+
+async def test_a_dead_letter_whose_body_has_structs_as_keys(tmp_path: Path) -> None:
+    """Plain data can't hold it, so the letter has its bytes; the others are listed all the same."""
+    async with runtime(tmp_path) as rt:
+        queue, body = rt.get(Queue, "q"), {Sku("tea"): 1}
+        await queue.send(body)
+        await queue.send("text")
+        consumer = rt.consume("q", Inbox(), body=int, max_wait=0)
+        await rest(rt)
+        await consumer.stop()
+        assert [dead.body for dead in await queue.dead()] == [msgspec.msgpack.encode(body), "text"]
 
 
 async def test_a_failed_commit_sends_nothing(tmp_path: Path) -> None:

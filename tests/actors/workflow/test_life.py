@@ -526,6 +526,28 @@ async def test_a_failed_run_is_a_dead_letter(rt: Runtime, clock: ManualClock) ->
     assert await rt.dead_letters(Steps) == []
 
 
+class Sku(msgspec.Struct, frozen=True):
+    """A key of a dict; stored, it is a map."""
+
+    code: str
+
+
+class Refuses(Workflow):
+    async def run(self, stock: dict[Sku, int]) -> None:
+        raise ValueError(f"no {min(stock.values())}")
+
+
+async def test_a_dead_letter_whose_input_has_structs_as_keys(rt: Runtime, clock: ManualClock) -> None:
+    """Plain data can't hold it, so the letter has its bytes; the others are listed all the same."""
+    BROKEN.add("ship pear")
+    await fails(rt, clock, await rt.start(Ships, Order("pear"), id="a"))
+    stock = {Sku("tea"): 1}
+    run = await rt.start(Refuses, stock, id="b")
+    await fails(rt, clock, run)
+    assert {letter.workflow for letter in await rt.dead_letters()} == {"Ships", "Refuses"}
+    assert (await run.dead_letter()).input == msgspec.msgpack.encode(stock)
+
+
 async def test_a_run_that_has_not_failed_is_no_dead_letter(rt: Runtime) -> None:
     """`dead_letter` and `redrive` are for failed runs."""
     run = await rt.start(Nap, 0, id="a")
