@@ -19,6 +19,7 @@ from holdfast.actors.errors import RunFailed
 from holdfast.actors.workflow.journal import AttemptFailed, StepDone, StepFailed
 from holdfast.runtime.clock import ManualClock
 from holdfast.storage.errors import CallerError
+from holdfast.testing import Crash, simulate
 from tests.actors.workflow.support import Folder, pass_time, play, settle, soon, until
 
 CALLS: list[Any] = []
@@ -82,6 +83,33 @@ async def test_a_retry_is_not_early(rt: Runtime, clock: ManualClock) -> None:
     clock.advance(0.001)
     await settle(rt)
     assert CALLS == [1, 2]
+
+
+class Patient(Workflow):
+    async def run(self) -> float:
+        """A retry after an hour, beside naps of twenty-five minutes; returns when both were over."""
+        began = self.now()
+
+        async def nap() -> None:
+            for _ in range(2):
+                await self.sleep("25m")
+
+        await asyncio.gather(self.step(fails, 1, retry=Retry(1, "1h", "constant", jitter=0)), nap())
+        return (self.now() - began).total_seconds()
+
+
+def test_a_retry_is_not_early_when_the_run_was_out_of_memory_or_died_before_it() -> None:
+    """Its time is the recorded one, also for a run that other things wake in between."""
+
+    def story(crash: Crash | None) -> list[Crash]:
+        with simulate() as sim:
+            if crash is not None:
+                sim.crash_at(crash)
+            assert sim.result(sim.start(Patient)) == 3600
+            return sim.places
+
+    for place in story(None):
+        story(place)
 
 
 async def test_jitter_only_lengthens(rt: Runtime, clock: ManualClock) -> None:
