@@ -19,6 +19,7 @@ from asyncio.events import (  # what a loop that is no policy's uses to say that
 )
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
+from types import CoroutineType
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import msgspec
@@ -209,17 +210,27 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         return True
 
     def close_coroutine(self, coroutine: Coroutine[Any, Any, object], context: Context) -> bool:
-        """Close a coroutine that lives here, whatever its `finally` blocks do; False when it won't end."""
+        """Close a coroutine that lives here, whatever its `finally` blocks do; False when it won't end.
+
+        The innermost of those that it awaits comes first: one that waits for something more would else raise
+        a `RuntimeError` into the code that awaits it, and be left to the collector, which complains.
+        """
         outer = _get_running_loop()
         _set_running_loop(self)
+        chain = [coroutine]
+        tries = 0
         try:
-            for _ in range(_CLOSE_TRIES):
+            while chain:
+                _follow(chain)
                 try:
-                    context.run(coroutine.close)
-                    return True
+                    context.run(chain[-1].close)
                 except BaseException:  # it waited for something more, or raised
-                    continue
-            return False
+                    tries += 1
+                if _has_ended(chain[-1]):
+                    chain.pop()
+                elif tries >= _CLOSE_TRIES:
+                    return False
+            return True
         finally:
             _set_running_loop(outer)
 
@@ -319,6 +330,19 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             return  # a step that run() did not look at again; its failure is in the journal
         if isinstance(error, BaseException) and self.mistake is None:
             self.mistake = error
+
+
+def _follow(chain: list[Coroutine[Any, Any, object]]) -> None:
+    """Add what the last of a chain of coroutines awaits, and what that awaits, as far as they can be closed."""
+    while True:
+        awaited = getattr(chain[-1], "cr_await", None)
+        if not isinstance(awaited, CoroutineType) or _has_ended(cast("Any", awaited)):
+            return
+        chain.append(cast("Coroutine[Any, Any, object]", awaited))
+
+
+def _has_ended(coroutine: Coroutine[Any, Any, object]) -> bool:
+    return getattr(coroutine, "cr_frame", None) is None
 
 
 def _whole_ms(seconds: float) -> int:

@@ -1,8 +1,12 @@
 """Runs at rest leave memory at once: their coroutine is closed, no ring waits for the collector."""
 
+import contextlib
 import gc
+import sys
 import weakref
 from pathlib import Path
+
+import pytest
 
 from holdfast import Runtime, Workflow
 from holdfast.actors.workflow.live_run import LiveRun
@@ -61,3 +65,72 @@ async def test_the_writer_keeps_nothing_of_the_last_commit(tmp_path: Path) -> No
         del held
         await rt.store.wait_durable(number)
         await until(lambda: gone() is None, "the callback is freed")
+
+
+class TidiesUp(Workflow):
+    """Waits in clean-up code, one piece of it after the other."""
+
+    async def run(self, how: str) -> None:
+        """Sleeps in there."""
+        try:
+            await getattr(self, how)()
+        except Exception as error:  # nothing went wrong
+            raised.append(error)
+
+    async def nested(self) -> None:
+        """One `finally` block in another."""
+        try:
+            try:
+                await self.sleep("1d")
+            finally:
+                closed.append(1)
+                await self.step(tidy, 1)
+        finally:
+            closed.append(2)
+            await self.step(tidy, 2)
+
+    async def stack(self) -> None:
+        """An exit stack goes on with the next callback, whatever the one before did."""
+        async with contextlib.AsyncExitStack() as stack:
+            for number in (3, 2, 1):
+                stack.push_async_callback(self.noted, number)
+            await self.sleep("1d")
+
+    async def noted(self, number: int) -> None:
+        """Clean-up of one thing."""
+        closed.append(number)
+        await self.step(tidy, number)
+
+    async def deep(self, depth: int = 200) -> None:
+        """Many coroutines deep."""
+        if depth:
+            return await self.deep(depth - 1)
+        return await self.stack()
+
+
+def tidy(number: int) -> int:
+    """A step of clean-up."""
+    tidied.append(number)
+    return number
+
+
+raised: list[Exception] = []
+tidied: list[int] = []
+
+
+@pytest.mark.parametrize("how", ["nested", "stack", "deep"])
+async def test_clean_up_that_waits_is_closed_from_the_inside(tmp_path: Path, how: str) -> None:
+    """Nobody hears of that: no error comes up in run(), and the collector has nothing to complain of."""
+    closed.clear()
+    ignored: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, ignored.append
+    try:
+        async with Runtime(tmp_path / "data") as rt:
+            await rt.start(TidiesUp, how, id="r")
+            await settle(rt)
+            await until(lambda: len(rt.directory) == 0, "the run left memory")
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert (raised, tidied, ignored) == ([], [], [])
+    assert closed == ([1, 2] if how == "nested" else [1, 2, 3])
