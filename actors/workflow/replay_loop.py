@@ -26,6 +26,7 @@ import msgspec
 
 from ..errors import ForeignAwait
 from .completion_order import made_among
+from .scope_order import order_cancel_scopes
 
 T = TypeVar("T")
 # Callbacks run between two deliveries; more means that `run()` spins without ever waiting for anything.
@@ -158,6 +159,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         ready = self._ready
         if not ready:
             return
+        order_cancel_scopes()
         outer, hooks = _get_running_loop(), sys.get_asyncgen_hooks()
         _set_running_loop(self)
         sys.set_asyncgen_hooks(None, self._generator_left)
@@ -222,12 +224,13 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         try:
             while chain:
                 _follow(chain)
+                innermost = chain[-1]
                 try:
-                    context.run(chain[-1].close)
+                    context.run(innermost.close)
                 except BaseException:  # it waited for something more, or raised
                     tries += 1
-                if _has_ended(chain[-1]):
-                    chain.pop()
+                if _has_ended(innermost):
+                    del chain[-1]
                 elif tries >= _CLOSE_TRIES:
                     return False
             return True
@@ -333,7 +336,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 
 
 def _follow(chain: list[Coroutine[Any, Any, object]]) -> None:
-    """Add what the last of a chain of coroutines awaits, and what that awaits, as far as they can be closed."""
+    """Add to a chain of coroutines what its last one awaits, and so on, as far as they can be closed."""
     while True:
         awaited = getattr(chain[-1], "cr_await", None)
         if not isinstance(awaited, CoroutineType) or _has_ended(cast("Any", awaited)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from holdfast import Counter, RunFailed, Workflow
@@ -103,3 +104,56 @@ class Wraps(Workflow):
 def test_a_task_of_a_step_is_refused_with_what_to_do() -> None:
     with simulate() as sim, pytest.raises(RunFailed, match="create_task takes a coroutine"):
         sim.result(sim.start(Wraps))
+
+
+async def undo(number: int) -> int:
+    """Says what was undone."""
+    return number
+
+
+class Undoes(Workflow):
+    """Cancelled tasks of an anyio group undo what they did, each in a scope of its own."""
+
+    async def run(self, how: str) -> list[tuple[int, int]]:
+        done: list[tuple[int, int]] = []
+
+        async def work(number: int) -> None:
+            try:
+                await self.step(slow, f"w{number}")
+            finally:
+                with anyio.CancelScope(shield=True):
+                    done.append((number, await self.step(undo, number)))
+
+        async def work_in_scope(number: int) -> None:
+            if how == "scopes":
+                with anyio.CancelScope():
+                    await work(number)
+            elif how == "timeouts":
+                with anyio.move_on_after(3_600):
+                    await work(number)
+            else:
+                async with anyio.create_task_group() as inner:
+                    inner.start_soon(work, number)
+
+        with anyio.move_on_after(1):
+            async with anyio.create_task_group() as group:
+                for number in range(8):
+                    group.start_soon(work_in_scope, number)
+        await self.sleep("1d")  # out of memory, and back from the journal
+        return done
+
+
+@pytest.mark.parametrize("how", ["scopes", "timeouts", "groups"])
+def test_scopes_of_anyio_are_cancelled_in_the_same_order_on_replay(how: str) -> None:
+    """Each task gets the outcome of its own step, though all use one name; scopes lie in sets of anyio."""
+
+    def story(crash: Crash | None) -> list[Crash]:
+        with simulate() as sim:
+            if crash is not None:
+                sim.crash_at(crash)
+            done = sim.result(sim.start(Undoes, how))
+            assert sorted(done) == [(number, number) for number in range(8)]
+            return sim.places
+
+    for place in story(None)[::5]:
+        story(place)
