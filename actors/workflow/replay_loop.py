@@ -31,6 +31,9 @@ from .scope_order import order_cancel_scopes
 T = TypeVar("T")
 # Callbacks run between two deliveries; more means that `run()` spins without ever waiting for anything.
 MAX_CALLBACKS: Final = 1_000_000
+# anyio cancels a task that doesn't end by that again and again, in each round of the loop.  After so many
+# rounds it goes on with the next delivery: what the task waits for comes only then.
+_CANCEL_ROUNDS: Final = 100
 # A `finally` block that waits keeps a coroutine from being closed; nested ones do so one after the other.
 _CLOSE_TRIES: Final = 100
 # "For ever" is a time too (`anyio.sleep_forever` sleeps for infinity): the year 9999.
@@ -146,6 +149,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         # What a callback raised that no task took.
         self.mistake: BaseException | None = None
         self._ready: list[ReplayHandle] = []
+        # Callbacks of anyio that go on cancelling with the next delivery.
+        self._put_off: list[ReplayHandle] = []
 
     def next_hash(self) -> int:
         """The hash of one more future or task."""
@@ -163,9 +168,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         outer, hooks = _get_running_loop(), sys.get_asyncgen_hooks()
         _set_running_loop(self)
         sys.set_asyncgen_hooks(None, self._generator_left)
-        count = 0
+        count = rounds = 0
+        ready += self._put_off
+        self._put_off = []
         try:
             while ready:
+                rounds += 1
+                if rounds > _CANCEL_ROUNDS:
+                    ready = self._without_cancelling(ready)
                 # A list taken whole is in the same order as a deque, and a deque takes 600 bytes for each
                 # run.
                 self._ready = []
@@ -190,6 +200,14 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         finally:
             sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)
+
+    def _without_cancelling(self, ready: list[ReplayHandle]) -> list[ReplayHandle]:
+        """Put off what would only cancel once more, and return the others."""
+        others: list[ReplayHandle] = []
+        for handle in ready:
+            cancels = getattr(handle.callback, "__name__", None) == "_deliver_cancellation"
+            (self._put_off if cancels else others).append(handle)
+        return others
 
     def _generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Nobody will go on with an async generator: close it in this loop, and not in the outer one.

@@ -157,3 +157,37 @@ def test_scopes_of_anyio_are_cancelled_in_the_same_order_on_replay(how: str) -> 
 
     for place in story(None)[::5]:
         story(place)
+
+
+class CleansUp(Workflow):
+    """A scope of anyio is cancelled around tasks that take their time to clean up."""
+
+    async def run(self) -> list[str]:
+        told: list[str] = []
+
+        async def work() -> None:
+            try:
+                await self.step(slow, "work")
+            finally:
+                told.append(await self.step(quick, "clean"))
+
+        with anyio.move_on_after(1) as scope:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(work())
+        told.append(f"cancelled {scope.cancelled_caught}")
+        told.append(await self.step(quick, "next"))
+        return told
+
+
+def test_a_scope_of_anyio_waits_for_tasks_that_clean_up_with_a_step() -> None:
+    """anyio cancels in each round of the loop until they have ended; run() is at rest all the same."""
+
+    def story(crash: Crash | None) -> list[Crash]:
+        with simulate() as sim:
+            if crash is not None:
+                sim.crash_at(crash)
+            assert sim.result(sim.start(CleansUp)) == ["clean", "cancelled True", "next"]
+            return sim.places
+
+    for place in story(None):
+        story(place)
