@@ -347,8 +347,7 @@ async def test_a_waiter_does_not_need_the_run_in_memory(rt: Runtime, clock: Manu
     """`result()` waits while the run leaves memory and comes back."""
     run = await rt.start(Nap, 3600, id="a")
     waiter = asyncio.ensure_future(run.result())
-    await settle(rt)
-    assert len(rt.directory) == 0
+    await until(lambda: len(rt.directory) == 0, "the run left memory")
     await pass_time(rt, clock, 3600, step=400)
     assert await soon(waiter) == "awake"
 
@@ -1327,6 +1326,35 @@ async def test_a_loser_leaves_no_replies_behind(rt: Runtime, clock: ManualClock)
     await until(lambda: SEEN == ["called"])
     await settle(rt)
     assert len(rows(rt, layout.REPLY)) == 1
+    clock.advance(5)
+    assert await play(rt, clock, run) == "done"
+    await settle(rt)
+    assert rows(rt, layout.REPLY) == []
+
+
+async def test_a_step_that_ends_with_run_leaves_no_replies_behind(rt: Runtime, clock: ManualClock) -> None:
+    """A step that made calls and is still in progress when run() returns, in a task or asked for by nobody."""
+    RUNTIME[:] = [rt]
+
+    async def calls_then_hangs(name: str) -> None:
+        await rt.get(Counter, name).increment()
+        SEEN.append(name)
+        await asyncio.Event().wait()
+
+    class Leaves(Workflow):
+        async def in_a_task(self) -> None:
+            await self.step(calls_then_hangs, "task")
+
+        async def run(self) -> str:
+            task = asyncio.create_task(self.in_a_task())
+            self.step(calls_then_hangs, "nobody")
+            await self.sleep(5)
+            return "done" if not task.done() else "too early"
+
+    run = await rt.start(Leaves)
+    await until(lambda: sorted(SEEN) == ["nobody", "task"])
+    await settle(rt)
+    assert len(rows(rt, layout.REPLY)) == 2
     clock.advance(5)
     assert await play(rt, clock, run) == "done"
     await settle(rt)
