@@ -12,6 +12,7 @@ running tasks).
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from asyncio.events import (  # what a loop that is no policy's uses to say that it runs
     _get_running_loop,  # pyright: ignore[reportPrivateUsage]
@@ -19,7 +20,7 @@ from asyncio.events import (  # what a loop that is no policy's uses to say that
 )
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import msgspec
@@ -36,6 +37,8 @@ MAX_CALLBACKS: Final = 1_000_000
 _CANCEL_ROUNDS: Final = 100
 # A `finally` block that waits keeps a coroutine from being closed; nested ones do so one after the other.
 _CLOSE_TRIES: Final = 100
+# What is awaited while an async generator is iterated, by the name of its type.
+_OF_GENERATORS: Final = frozenset({"async_generator_asend", "async_generator_athrow"})
 # "For ever" is a time too (`anyio.sleep_forever` sleeps for infinity): the year 9999.
 _FOREVER_SECONDS: Final = 253_402_300_799.0
 
@@ -356,7 +359,11 @@ class ReplayLoop(asyncio.AbstractEventLoop):
 def _follow(chain: list[Coroutine[Any, Any, object]]) -> None:
     """Add to a chain of coroutines what its last one awaits, and so on, as far as they can be closed."""
     while True:
-        awaited = getattr(chain[-1], "cr_await", None)
+        awaited: object = getattr(chain[-1], "cr_await", None)
+        while type(awaited).__name__ in _OF_GENERATORS:
+            # What an async generator that is iterated waits for; it keeps itself to itself.
+            held = [one for one in gc.get_referents(awaited) if isinstance(one, AsyncGeneratorType)]
+            awaited = held[0].ag_await if held else None
         if not isinstance(awaited, CoroutineType) or _has_ended(cast("Any", awaited)):
             return
         chain.append(cast("Coroutine[Any, Any, object]", awaited))

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import sys
 import weakref
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,16 @@ class TidiesUp(Workflow):
                 stack.push_async_callback(self.noted, number)
             await self.sleep("1d")
 
+    async def generator(self) -> None:
+        """Inside an async generator, which nobody goes on with."""
+
+        async def pieces() -> AsyncGenerator[None, None]:
+            await self.nested()
+            yield
+
+        async for _ in pieces():
+            closed.append(9)
+
     async def noted(self, number: int) -> None:
         """Clean-up of one thing."""
         closed.append(number)
@@ -118,7 +129,7 @@ raised: list[Exception] = []
 tidied: list[int] = []
 
 
-@pytest.mark.parametrize("how", ["nested", "stack", "deep"])
+@pytest.mark.parametrize("how", ["nested", "stack", "deep", "generator"])
 async def test_clean_up_that_waits_is_closed_from_the_inside(tmp_path: Path, how: str) -> None:
     """Nobody hears of that: no error comes up in run(), and the collector has nothing to complain of."""
     closed.clear()
@@ -133,4 +144,4 @@ async def test_clean_up_that_waits_is_closed_from_the_inside(tmp_path: Path, how
     finally:
         sys.unraisablehook = hook
     assert (raised, tidied, ignored) == ([], [], [])
-    assert closed == ([1, 2] if how == "nested" else [1, 2, 3])
+    assert closed == ([1, 2, 3] if how in ("stack", "deep") else [1, 2])
