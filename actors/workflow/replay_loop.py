@@ -362,7 +362,9 @@ def _follow(chain: list[Coroutine[Any, Any, object]]) -> None:
         awaited: object = getattr(chain[-1], "cr_await", None)
         while type(awaited).__name__ in _OF_GENERATORS:
             # What an async generator that is iterated waits for; it keeps itself to itself.
-            held = [one for one in gc.get_referents(awaited) if isinstance(one, AsyncGeneratorType)]
+            held: list[Any] = [
+                one for one in gc.get_referents(awaited) if isinstance(one, AsyncGeneratorType)
+            ]
             awaited = held[0].ag_await if held else None
         if not isinstance(awaited, CoroutineType) or _has_ended(cast("Any", awaited)):
             return

@@ -1333,7 +1333,7 @@ async def test_a_loser_leaves_no_replies_behind(rt: Runtime, clock: ManualClock)
 
 
 async def test_a_step_that_ends_with_run_leaves_no_replies_behind(rt: Runtime, clock: ManualClock) -> None:
-    """A step that made calls and is still in progress when run() returns, in a task or asked for by nobody."""
+    """A step that made calls and is still in progress when run() returns, in a task or awaited by nobody."""
     RUNTIME[:] = [rt]
 
     async def calls_then_hangs(name: str) -> None:
