@@ -231,7 +231,9 @@ def encode_event(event: object, payload: object) -> tuple[str, bytes]:
         name, value = event_name(type(event)), event
     try:
         encoded = ENCODER.encode(value)
-        if not isinstance(event, str):
+        if isinstance(event, str):
+            decode_plain(encoded)
+        else:
             msgspec.msgpack.decode(encoded, type=type(event))
     except BAD_VALUE as error:
         raise InvalidEvent(f"the payload of event {name!r} is not right: {reason(error)}") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from ...runtime.codec import decode_plain, encode
+from ...runtime.codec import BAD_VALUE, decode_plain, encode, reason
 from ...storage import layout
 from ...storage.errors import CallerError, InvalidKey, InvalidValue
 from ...storage.keys import next_prefix
@@ -88,7 +88,7 @@ class Saying:
         run = self._run
         _check_name(name, f"{run.activation.ref}: the name of a progress event")
         encoded = encode(data, f"{run.activation.ref}: the data of progress event {name!r}")
-        _check_size(encoded, f"{run.activation.ref}: the data of progress event {name!r}")
+        _check_plain(encoded, f"{run.activation.ref}: the data of progress event {name!r}")
         if self._stored_emits is None:
             self._stored_emits = self._count_stored()
         self._emitted += 1
@@ -173,7 +173,7 @@ class RunData(MutableMapping[str, object]):
         where = self._saying.where()
         _check_name(name, f"{where}: the name of data")
         encoded = encode(value, f"{where}: data {name!r}")
-        _check_size(encoded, f"{where}: data {name!r}")
+        _check_plain(encoded, f"{where}: data {name!r}")
         self._values[name] = encoded
         self._saying.say(DataSet(self._saying.now_ms(), name, encoded))
 
@@ -284,6 +284,11 @@ def _check_name(name: object, what: str) -> None:
         )
 
 
-def _check_size(encoded: bytes, what: str) -> None:
+def _check_plain(encoded: bytes, what: str) -> None:
+    """Read without its type, as it will be, it must make sense: the keys of a dict can't be structs."""
+    try:
+        decode_plain(encoded)
+    except BAD_VALUE as error:
+        raise InvalidValue(f"{what} can't be read again as plain values: {reason(error)}") from error
     if len(encoded) > MAX_DATA_BYTES:
         raise InvalidValue(f"{what} takes {len(encoded)} bytes; at most {MAX_DATA_BYTES} are allowed")

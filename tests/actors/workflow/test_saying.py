@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from holdfast import Retry, RunEnded, RunFailed, Runtime, Workflow, query, update
@@ -15,6 +16,10 @@ from holdfast.storage.check import check
 from holdfast.storage.errors import CallerError
 from holdfast.testing import simulate
 from tests.actors.workflow.support import Folder, pass_time, play, settle, soon, until_status
+
+
+class Line(msgspec.Struct, frozen=True):
+    text: str
 
 
 async def half(n: int) -> int:
@@ -219,7 +224,7 @@ async def test_data_is_plain_and_a_copy(rt: Runtime) -> None:
             self.data["y"] = 1
             del self.data["y"]
             seen.append(dict(self.data))
-            for bad in (object(), b"x" * (2 << 20)):
+            for bad in (object(), b"x" * (2 << 20), {Line("a"): 1}):
                 try:
                     self.data["bad"] = bad
                 except CallerError as error:
@@ -227,7 +232,7 @@ async def test_data_is_plain_and_a_copy(rt: Runtime) -> None:
             return seen
 
     run = await rt.start(Keeps, id="k")
-    assert await soon(run.result()) == [{"x": [1, 2]}, {"x": [1, 2]}, "InvalidValue", "InvalidValue"]
+    assert await soon(run.result()) == [{"x": [1, 2]}, {"x": [1, 2]}, *["InvalidValue"] * 3]
     assert await run.data() == {"x": [1, 2]}
 
 
