@@ -152,7 +152,11 @@ async def test_wrong_type_asked_for(shelf: Shelf) -> None:
     assert await shelf(lambda storage: storage.get("k", str)) == "text"
 
 
-@pytest.mark.parametrize("value", [object(), lambda: 1, {"a": object()}, "\ud800", 2**70], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), lambda: 1, {"a": object()}, "\ud800", 2**70],
+    ids=["object", "lambda", "dict", "surrogate", "large"],
+)
 async def test_values_that_cannot_be_stored(shelf: Shelf, value: object) -> None:
     """A value that can't be encoded raises `InvalidValue` with the key; nothing is written."""
     with pytest.raises(InvalidValue, match="'k'"):
