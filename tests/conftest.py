@@ -5,7 +5,7 @@ An `async def test_x()` needs no mark: anyio's plugin runs it (`anyio_mode = "au
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
@@ -37,3 +37,13 @@ async def system(folder: Path, clock: ManualClock) -> AsyncIterator[ActorSystem]
     """An open runtime whose time stands still."""
     async with ActorSystem(folder, clock=clock, seed=1) as running:
         yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What tests log may hold lone surrogates, which no process can send to another one as text."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
+    return report
