@@ -30,6 +30,7 @@ from .workflow.debugging import DebugView, debug_view
 from .workflow.head import ALL_STATUSES, FAILED, RunStatus
 from .workflow.journal import EventArrived
 from .workflow.labels import NO_LABELS, RunLabels, check_labels
+from .workflow.listing import WorkflowInfo, list_workflows
 from .workflow.live_run import LiveRun
 from .workflow.protocols import TakesInput, TakesNothing
 from .workflow.run_id import check_run_id
@@ -265,6 +266,12 @@ class WorkflowCalls(ActorSystem):
     ) -> RunFilter:
         """Which runs are meant, as `runs` has it; for `control`."""
         return RunFilter(tuple(self._kinds(workflow)), _statuses(status), ref, tenant, tag, state)
+
+    def workflows(self) -> list[WorkflowInfo]:
+        """All workflows that are imported, by name: what people are told of them, JSON Schemas of input and
+        result, and options.
+        """
+        return list_workflows(self.actor_types.by_class)
 
     async def dead_letters(
         self, workflow: type[Workflow] | None = None, *, tenant: str | None = None, limit: int = 100

@@ -13,9 +13,12 @@ from holdfast.actors.handle import DeadLetter, Run, RunInfo
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.system import Runtime
 from holdfast.actors.tenant import Tenant
+from holdfast.actors.workflow.about import About
 from holdfast.actors.workflow.audit import Deed
 from holdfast.actors.workflow.debugging import DebugView
 from holdfast.actors.workflow.events import Event
+from holdfast.actors.workflow.function import WorkflowContext, workflow
+from holdfast.actors.workflow.listing import WorkflowInfo
 from holdfast.actors.workflow.progress import ProgressEvent
 from holdfast.actors.workflow.retry import Retry
 from holdfast.actors.workflow.updates import query, update
@@ -29,6 +32,7 @@ from holdfast.storage.errors import CallerError, HoldfastError, Overloaded, Stor
 from holdfast.storage.table import Table
 
 __all__ = [
+    "About",
     "Actor",
     "Alarm",
     "Batch",
@@ -61,6 +65,8 @@ __all__ = [
     "Table",
     "Tenant",
     "Workflow",
+    "WorkflowContext",
+    "WorkflowInfo",
     "current_correlation_id",
     "current_step",
     "heartbeat",
@@ -68,4 +74,5 @@ __all__ = [
     "query",
     "shared",
     "update",
+    "workflow",
 ]

@@ -114,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     lint.add_argument("targets", nargs="+", metavar="MODULE_OR_PATH", help="modules, files or folders")
     lint.set_defaults(command=_lint)
 
+    for name, what, command in (("workflows", "workflows", _workflows),):
+        listing = commands.add_parser(name, help=f"list the {what} of modules, with what is told of them")
+        listing.add_argument("modules", nargs="+", metavar="MODULE", help="as in an import statement")
+        listing.set_defaults(command=command)
+
     dead = commands.add_parser("dead", help="look at dead letters, and let them go on")
     dead.add_argument("folder", type=Path)
     verbs = dead.add_subparsers(required=True, metavar="list|show|redrive")
@@ -234,6 +239,25 @@ def _find_run(folder: Path, address: str) -> tuple[RunInfo, list[tuple[int, Reco
     if found is None:
         raise RunNotFound(f"there is no run {address} in {folder}; `holdfast runs {folder}` lists them")
     return found
+
+
+def _workflows(options: argparse.Namespace) -> int:
+    from holdfast.actors.code_target import import_target
+    from holdfast.actors.workflow.listing import list_workflows
+
+    for module in options.modules:
+        import_target(module)
+    for workflow in list_workflows({}):
+        about = [
+            workflow.version and f"version {workflow.version}",
+            workflow.author,
+            ", ".join(workflow.tags),
+        ]
+        told = "; ".join(part for part in about if part)
+        print(f"{workflow.name}  {workflow.title}" + (f"  ({told})" if told else ""))
+        if workflow.problem or workflow.description:
+            print(f"    {workflow.problem or workflow.description}")
+    return 0
 
 
 def _lint(options: argparse.Namespace) -> int:

@@ -31,6 +31,11 @@ def register_actor_class(actor_class: type) -> None:
     _classes[name] = [*kept, weakref.ref(actor_class)]
 
 
+def actor_classes() -> list[type]:
+    """All actor classes that are there, in the order in which their names were first seen."""
+    return [cls for known in _classes.values() for one in known if (cls := one()) is not None]
+
+
 def find_actor_class(name: str) -> type | None:
     """The only class with this name, None when there is none.
 

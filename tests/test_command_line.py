@@ -1,4 +1,4 @@
-"""`holdfast check`, `backup`, `runs` and `dead`: text out, and an exit code."""
+"""`holdfast check`, `backup`, `runs`, `dead`, `actions`, `workflows`: text out, and an exit code."""
 
 from __future__ import annotations
 
@@ -140,3 +140,19 @@ def test_dead(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
     assert run("dead", folder, "redrive", "Nobody/1") == 2
     assert "--import" in capsys.readouterr().err
+
+
+def test_actions_and_workflows_of_a_module_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names, parameters and what is told of them; importing is registering."""
+    (tmp_path / "listed_app.py").write_text(
+        "from holdfast import WorkflowContext, workflow\n"
+        "@workflow(title='Listed', version='3', author='us', tags=('a', 'b'))\n"
+        "async def listed_flow(wf: WorkflowContext) -> None:\n"
+        "    'Do it.'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run("workflows", "listed_app") == 0
+    assert "listed_flow  Listed  (version 3; us; a, b)\n    Do it.\n" in capsys.readouterr().out
+    assert run("workflows", "no_such_module") == 2

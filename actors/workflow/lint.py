@@ -23,6 +23,7 @@ from .lint_rules import CHANGING, METHODS, NAMES, SETS, SHARED, Rule, rule_of
 ALLOW: Final = "# holdfast: allow"
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _WORKFLOW: Final = "Workflow"
+_DECORATOR: Final = "workflow"
 # Calls that keep the order of what they are given.
 _GOING_THROUGH: Final = frozenset({"enumerate", "iter", "list", "map", "tuple", "zip"})
 
@@ -69,6 +70,7 @@ def lint_source(source: str, file: str) -> list[Finding]:
     module = _Module(ast.parse(source, file), file)
     lines = source.splitlines()
     found = {finding for name in module.classes for finding in module.look_at(name)}
+    found |= {finding for name in module.functions for finding in module.look_at_function(name)}
     return sorted(one for one in found if not lines[one.line - 1].rstrip().endswith(ALLOW))
 
 
@@ -116,17 +118,37 @@ class _Module:
         methods = self._methods(class_name)
         if "run" not in methods or not self._is_workflow(class_name, methods):
             return
-        waiting: list[tuple[str, _Function]] = [(f"{class_name}.run", methods["run"])]
+        own = {f"{class_name}.{one}": method for one, method in methods.items()}
+        yield from self._follow(f"{class_name}.run", methods["run"], own, has_self=True)
+
+    def _follow(
+        self, name: str, function: _Function, methods: dict[str, _Function], *, has_self: bool
+    ) -> Iterator[Finding]:
+        """What a function does, and what it calls by name."""
+        prefix = name.rpartition(".")[0]
+        waiting = [(name, function, has_self)]
         seen: set[_Function] = set()
         while waiting:
-            name, function = waiting.pop()
+            name, function, has_self = waiting.pop()
             if function in seen:
                 continue
             seen.add(function)
-            body = _Body(self, name, function)
+            body = _Body(self, name, function, has_self=has_self)
             yield from body.findings
-            waiting += [(f"{class_name}.{one}", methods[one]) for one in body.methods if one in methods]
-            waiting += [(one, self.functions[one]) for one in body.functions if one in self.functions]
+            own = [f"{prefix}.{one}" for one in body.methods]
+            waiting += [(one, methods[one], True) for one in own if one in methods]
+            waiting += [(one, self.functions[one], False) for one in body.functions if one in self.functions]
+
+    def look_at_function(self, name: str) -> Iterator[Finding]:
+        """The same for a function that is a workflow; nothing when it is none."""
+        function = self.functions[name]
+        if any(self._makes_workflow(decorator) for decorator in function.decorator_list):
+            yield from self._follow(name, function, {}, has_self=True)
+
+    def _makes_workflow(self, decorator: ast.expr) -> bool:
+        if isinstance(decorator, ast.Call):
+            decorator = decorator.func
+        return (self.full_name(decorator, frozenset()) or "").rpartition(".")[2] == _DECORATOR
 
     def _methods(self, class_name: str) -> dict[str, _Function]:
         """Methods of a class and of its bases in this module."""
@@ -173,7 +195,7 @@ class _Module:
 class _Body(ast.NodeVisitor):
     """What one function does by itself, outside of steps, and what it calls by name."""
 
-    def __init__(self, module: _Module, name: str, function: _Function) -> None:
+    def __init__(self, module: _Module, name: str, function: _Function, *, has_self: bool) -> None:
         self.findings: list[Finding] = []
         self.methods: list[str] = []
         self.functions: list[str] = []
@@ -181,7 +203,7 @@ class _Body(ast.NodeVisitor):
         self._name = name
         arguments = function.args
         given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        self._self = given[0].arg if given and "." in name else None
+        self._self = given[0].arg if given and has_self else None
         self._global = {
             one for node in ast.walk(function) if isinstance(node, ast.Global) for one in node.names
         }
@@ -240,6 +262,8 @@ class _Body(ast.NodeVisitor):
         on = function.value
         if isinstance(on, ast.Name) and on.id == self._self:
             self.methods.append(function.attr)
+        elif isinstance(on, ast.Attribute) and on.attr == "actions":
+            pass  # an action by name, that is a step
         elif function.attr in METHODS:
             self._found(node, f"calls .{function.attr}()", METHODS[function.attr])
         elif function.attr in CHANGING and self._is_shared(on, variables_only=True):

@@ -29,6 +29,7 @@ from ...runtime.address import GivenKey, normal_key
 from ...runtime.alarms import Alarm
 from ...runtime.durations import Duration, to_due_ms, to_seconds
 from ...storage.errors import CallerError
+from .about import About
 from .children import ChildStart
 from .continuing import ContinueAsNew
 from .events import Event, EventKinds, check_event_id, encode_event
@@ -76,6 +77,7 @@ class Workflow(Actor):
                      "cancelled" and "terminated" to durations.  None keeps it for ever
       states         for `set_status`: which states may follow each state, and "" for the first ones; None
                      allows all
+      about          title, description, version, author and tags, for listings: `About(title=..., ...)`
     """
 
     retry: ClassVar[Retry] = Retry()
@@ -86,6 +88,7 @@ class Workflow(Actor):
     events: ClassVar[object] = None
     retention: ClassVar[Duration | Mapping[str, Duration | None] | None] = None
     states: ClassVar[Mapping[str, tuple[str, ...]] | None] = None
+    about: ClassVar[About] = About()
     indexes: ClassVar[tuple[tuple[str, ...] | str, ...]] = (("head.status", "head.created_ms"),)
 
     head: RunHead = RunHead()

@@ -17,6 +17,7 @@ from ...runtime.methods import MethodPlan
 from ...storage.errors import CallerError
 from ...storage.keys import encode_index_int, encode_index_values
 from ..errors import InvalidInput
+from .about import About
 from .events import DeclaredEvents
 from .fingerprint import fingerprint
 from .head import RunHead, RunStatus
@@ -45,9 +46,11 @@ class WorkflowType(ActorType):
         "deadline_seconds",
         "events",
         "fingerprint",
+        "input_hint",
         "max_running",
         "max_steps",
         "queries",
+        "output_hint",
         "retention_seconds",
         "retry",
         "states",
@@ -83,11 +86,13 @@ class WorkflowType(ActorType):
         self._default_input = parameters[0].default if parameters and not required else None
         try:
             hints = get_type_hints(run, include_extras=True, localns=vars(actor_class))
+            self.input_hint = hints.get(parameters[0].name, Any) if parameters else None
+            self.output_hint = hints.get("return", Any)
             self._decode_input: Callable[[bytes | msgspec.Raw], object] = msgspec.msgpack.Decoder(
-                hints.get(parameters[0].name, Any) if parameters else None
+                self.input_hint
             ).decode
             self._decode_output: Callable[[bytes | msgspec.Raw], object] = msgspec.msgpack.Decoder(
-                hints.get("return", Any)
+                self.output_hint
             ).decode
         except NameError as error:
             raise InvalidActor(
@@ -111,6 +116,8 @@ class WorkflowType(ActorType):
             raise InvalidActor(
                 f"{actor_class.__name__}.max_running must be None or at least 1; got {limit!r}"
             )
+        if not isinstance(cast("object", actor_class.about), About):
+            raise InvalidActor(f"{actor_class.__name__}.about must be an About; got {actor_class.about!r}")
         if not isinstance(cast("object", actor_class.retry), Retry):
             raise InvalidActor(f"{actor_class.__name__}.retry must be a Retry; got {actor_class.retry!r}")
         self.retry = actor_class.retry

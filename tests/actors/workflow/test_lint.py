@@ -167,6 +167,44 @@ def test_helpers_of_the_class_and_the_module_are_followed() -> None:
     assert [(one.line, one.function) for one in found] == [(5, "stamp"), (12, "Flow.inherited")]
 
 
+def test_functions_that_are_workflows_are_looked_at() -> None:
+    """By their decorator, bare or called, under any name of the module; what they call is followed."""
+    source = """
+import time
+import holdfast
+from holdfast import workflow
+from holdfast import workflow as durable
+
+def helper(): return time.time()
+
+@workflow
+async def bare(wf): return time.time()
+
+@workflow(title="x")
+async def called(wf, n):
+    await wf.actions.read_text(path="x")
+    await wf.run_action(helper, n)
+    return helper()
+
+@durable(name="X")
+async def renamed(ctx): return time.monotonic()
+
+@holdfast.workflow
+async def dotted(ctx):
+    await ctx.step(time.time)
+    return time.time_ns()
+
+@other
+async def none_of_them(wf): return time.time()
+"""
+    assert [(finding.line, finding.function, finding.does) for finding in lint_source(source, "flow.py")] == [
+        (7, "helper", "calls time.time()"),
+        (10, "bare", "calls time.time()"),
+        (19, "renamed", "calls time.monotonic()"),
+        (24, "dotted", "calls time.time_ns()"),
+    ]
+
+
 def test_what_is_a_workflow() -> None:
     """By its base, under any name, or by the steps of its run(); actors and others are left alone."""
     source = textwrap.dedent("""\
