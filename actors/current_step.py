@@ -13,6 +13,7 @@ import msgspec
 from ..runtime.address import show_key
 from ..runtime.codec import BAD_VALUE, decode_plain, encode, reason
 from ..storage.errors import CallerError, InvalidValue
+from .workflow.step_key import step_key
 from .workflow.step_op import ATTEMPT, StepScope
 
 T = TypeVar("T")
@@ -32,11 +33,8 @@ class StepInfo(msgspec.Struct, frozen=True):
     """1 for the first attempt; a try that a crash cut off isn't counted."""
     correlation_id: str
     tenant: str | None = None
-
-    @property
-    def idempotency_key(self) -> str:
-        """The same in all attempts of the step, and no other step's: for services that take each key once."""
-        return f"{self.workflow}/{self.run}/{self.name}/{self.nth}"
+    idempotency_key: str = ""
+    """The same in all attempts of the step, and no other step's: for services that take each key once."""
 
 
 def current_step() -> StepInfo | None:
@@ -54,6 +52,7 @@ def current_step() -> StepInfo | None:
         scope.attempt,
         op.run.correlation_id,
         op.run.started.tenant,
+        step_key(op),
     )
 
 

@@ -147,3 +147,44 @@ class TooManySteps(ActorError):
 
 class DeadlinePassed(ActorError, TimeoutError):
     """The run did not end before its deadline."""
+
+
+# -- of actions --------------------------------------------------------------------------------------------
+
+
+class InvalidAction(CallerError, TypeError):
+    """A function can't be an action as it stands; raised when it is decorated."""
+
+
+class UnknownAction(CallerError, LookupError):
+    """No action has this name, or several have it."""
+
+
+class InvalidParameters(CallerError, Fatal):
+    """Parameters of an action are unknown, missing or of another type; nothing ran."""
+
+
+class InvalidGraph(CallerError, ValueError):
+    """A graph of actions can't be run as it stands; nothing ran."""
+
+
+class ActionKeyReused(CallerError):
+    """An idempotency key was used before with other parameters."""
+
+
+class ActionInterrupted(ActorError, Fatal):
+    """An attempt of an action with `on_interrupted="fail"` was cut off: nobody knows whether it took
+    effect.
+    """
+
+
+class TransactionConflict(ActorError):
+    """The database undid a transaction because of another one; it may be tried again."""
+
+
+class HttpFailed(ActorError):
+    """A request got no answer, or one that may be another the next time (429, 5xx)."""
+
+
+class HttpRefused(ActorError, Fatal):
+    """A request got an answer that says that it won't do as it stands (4xx), or could not be sent."""

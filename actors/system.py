@@ -20,6 +20,7 @@ from ..runtime.system import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS
 from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError
 from ..storage.store import MIN_FREE_BYTES, Store
+from .actions.once import ActionHub
 from .durable_queue import Queue
 from .queue_batch import Batch
 from .queue_binding import BindingConsumer
@@ -85,6 +86,7 @@ class Runtime(WorkflowCalls):
             raise CallerError(f"max_running must be at least 1; got {max_running}")
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
+        self.actions = ActionHub(self)
 
     # -- queues --------------------------------------------------------------------------------------------
 
@@ -211,9 +213,11 @@ class Runtime(WorkflowCalls):
 
     async def _stop_consuming(self) -> None:
         await self.queues.stop()
+        await self.actions.stop()
 
     def _stop_parts(self) -> None:
         self.queues.abandon()
+        self.actions.abandon()
         super()._stop_parts()
         self.engine.stop()
 

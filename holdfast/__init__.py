@@ -3,6 +3,10 @@
 Everything a user needs is imported from here; the folders behind it are the library's own.
 """
 
+from holdfast.actors.actions.action import Action, action
+from holdfast.actors.actions.context import ActionContext
+from holdfast.actors.actions.executor import run_graph
+from holdfast.actors.actions.graph import Node, Outcome, ResultOf
 from holdfast.actors.bulk import BulkResult
 from holdfast.actors.correlation import CorrelationFilter, current_correlation_id
 from holdfast.actors.counter import Counter
@@ -33,6 +37,8 @@ from holdfast.storage.table import Table
 
 __all__ = [
     "About",
+    "Action",
+    "ActionContext",
     "Actor",
     "Alarm",
     "Batch",
@@ -50,9 +56,12 @@ __all__ = [
     "HoldfastError",
     "Limits",
     "Message",
+    "Node",
+    "Outcome",
     "Overloaded",
     "ProgressEvent",
     "Queue",
+    "ResultOf",
     "Retry",
     "Run",
     "RunEnded",
@@ -67,6 +76,7 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowInfo",
+    "action",
     "current_correlation_id",
     "current_step",
     "heartbeat",
@@ -74,5 +84,6 @@ __all__ = [
     "query",
     "shared",
     "update",
+    "run_graph",
     "workflow",
 ]

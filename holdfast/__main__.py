@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     lint.add_argument("targets", nargs="+", metavar="MODULE_OR_PATH", help="modules, files or folders")
     lint.set_defaults(command=_lint)
 
-    for name, what, command in (("workflows", "workflows", _workflows),):
+    for name, what, command in (("actions", "actions", _actions), ("workflows", "workflows", _workflows)):
         listing = commands.add_parser(name, help=f"list the {what} of modules, with what is told of them")
         listing.add_argument("modules", nargs="+", metavar="MODULE", help="as in an import statement")
         listing.set_defaults(command=command)
@@ -241,10 +241,29 @@ def _find_run(folder: Path, address: str) -> tuple[RunInfo, list[tuple[int, Reco
     return found
 
 
+def _actions(options: argparse.Namespace) -> int:
+    from holdfast.actors.actions.registry import registered_actions
+    from holdfast.actors.code_target import import_target
+
+    sys.path.insert(0, "")
+    for module in options.modules:
+        import_target(module)
+    for action in registered_actions():
+        parameters = [
+            f"{one.name}: {one.type}" + ("" if one.required else f" = {one.default!r}")
+            for one in action.parameters
+        ]
+        print(f"{action.name}({', '.join(parameters)})")
+        if action.description:
+            print(f"    {action.description}")
+    return 0
+
+
 def _workflows(options: argparse.Namespace) -> int:
     from holdfast.actors.code_target import import_target
     from holdfast.actors.workflow.listing import list_workflows
 
+    sys.path.insert(0, "")
     for module in options.modules:
         import_target(module)
     for workflow in list_workflows({}):

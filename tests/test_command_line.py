@@ -147,12 +147,17 @@ def test_actions_and_workflows_of_a_module_are_listed(
 ) -> None:
     """Names, parameters and what is told of them; importing is registering."""
     (tmp_path / "listed_app.py").write_text(
-        "from holdfast import WorkflowContext, workflow\n"
+        "from holdfast import WorkflowContext, action, workflow\n"
+        "@action\n"
+        "async def listed_action(cents: int, currency: str = 'EUR') -> None:\n"
+        "    'Charge.'\n"
         "@workflow(title='Listed', version='3', author='us', tags=('a', 'b'))\n"
         "async def listed_flow(wf: WorkflowContext) -> None:\n"
         "    'Do it.'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    assert run("actions", "listed_app") == 0
+    assert "listed_action(cents: int, currency: str = 'EUR')\n    Charge.\n" in capsys.readouterr().out
     assert run("workflows", "listed_app") == 0
     assert "listed_flow  Listed  (version 3; us; a, b)\n    Do it.\n" in capsys.readouterr().out
-    assert run("workflows", "no_such_module") == 2
+    assert run("actions", "no_such_module") == 2

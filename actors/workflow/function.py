@@ -79,6 +79,7 @@ def workflow(
     deadline: Duration | None = ...,
     events: object = ...,
     states: Mapping[str, tuple[str, ...]] | None = ...,
+    retention: Duration | Mapping[str, Duration | None] | None = ...,
 ) -> _Decorate: ...
 
 
@@ -99,6 +100,7 @@ def workflow(
     deadline: Duration | None = None,
     events: object = None,
     states: Mapping[str, tuple[str, ...]] | None = None,
+    retention: Duration | Mapping[str, Duration | None] | None = None,
 ) -> object:
     """Make an async function a workflow: `@workflow`, or `@workflow(title=..., ...)`.
 
@@ -107,7 +109,7 @@ def workflow(
     name          the stored name of the type, an identifier; the function's by default
     title, description, version, author, tags   see `About`; the description is by default the first paragraph
                   of the docstring
-    retry, step_timeout, max_running, max_steps, deadline, events, states   as the options of a class
+    retry, step_timeout, max_running, max_steps, deadline, events, states, retention   as the options of a class
 
     Raises `InvalidActor`.
     """
@@ -122,6 +124,7 @@ def workflow(
             "deadline": deadline,
             "events": events,
             "states": states,
+            "retention": retention,
         }
         if retry is not None:
             options["retry"] = retry

@@ -371,6 +371,7 @@ class LiveRun(Asking):
                 return
             future = op.future
             future.op = None
+            future.attempts = answer.attempts
             if future.done():
                 pass
             elif isinstance(answer, StepFailed):

@@ -46,8 +46,10 @@ class StepOutcome(msgspec.Struct, Generic[T], frozen=True):
 class OpFuture(ReplayFuture[T]):
     """A future of run()'s loop that tells its op when run() gives it up."""
 
-    __slots__ = ("op",)
+    __slots__ = ("attempts", "op")
 
+    # Attempts that were made; there when the outcome is delivered.
+    attempts: int
     # Until the outcome is delivered; taken away then, so that no ring of references is left.
     op: Op | None
 

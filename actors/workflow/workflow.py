@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, TypeVarTuple, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 import msgspec
 
@@ -44,9 +44,12 @@ from .run_id import check_run_id
 from .start_options import StartOptions
 
 if TYPE_CHECKING:
+    from ..actions.action import Action
+    from ..actions.proxy import Actions
     from ..system import Runtime
     from .live_run import LiveRun
 
+P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
@@ -367,6 +370,21 @@ class Workflow(Actor):
         live = self._live
         live.saying()  # raises outside of run()
         raise ContinueAsNew(*live.type.encode_input(input))
+
+    def run_action(self, action: Action[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Run an action as a step named after it: `await self.run_action(charge_card, cents=500)`.
+
+        Raises `InvalidParameters` at once, before anything runs; else as `step`.  Other names, retries and
+        timeouts: `charge_card.with_options(...)`.
+        """
+        return cast("Awaitable[T]", action.request(self, args, kwargs))
+
+    @property
+    def actions(self) -> Actions:
+        """Actions by name: `await self.actions.charge_card(cents=500)`."""
+        from ..actions.proxy import Actions
+
+        return Actions(self)
 
     async def sleep(self, duration: Duration) -> None:
         """Sleep durably: the end is fixed when it begins, also over restarts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -401,7 +402,7 @@ async def test_bad_class_options_are_told_when_the_class_is_used(rt: Runtime) ->
 
 
 async def test_the_idempotency_key_is_the_same_in_all_attempts(rt: Runtime) -> None:
-    """And no other step's."""
+    """And no other step's; not that of a run which has the id later."""
     keys: list[str] = []
 
     async def pay() -> None:
@@ -419,4 +420,10 @@ async def test_the_idempotency_key_is_the_same_in_all_attempts(rt: Runtime) -> N
             await self.step(pay)
 
     await soon((await rt.start(Pays, id="p")).result())
-    assert keys == ["Pays/p/pay/1", "Pays/p/pay/1", "Pays/p/pay/2"]
+    first, again, second = keys
+    assert first == again
+    assert re.fullmatch(r"Pays/p@\d+-[0-9a-f]{12}#pay#1", first)
+    assert second == first[:-1] + "2"
+    await (rt.run(Pays, "p")).restart()
+    await soon(rt.run(Pays, "p").result())
+    assert len(set(keys)) == 4
