@@ -109,7 +109,7 @@ def workflow(
     name          the stored name of the type, an identifier; the function's by default
     title, description, version, author, tags   see `About`; the description is by default the first paragraph
                   of the docstring
-    retry, step_timeout, max_running, max_steps, deadline, events, states, retention   as the options of a class
+    The others are the options of a class: see `Workflow`.
 
     Raises `InvalidActor`.
     """

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast import Retry, Run, RunFailed, Runtime, Workflow, WorkflowContext, workflow
 from holdfast.actors.code_target import import_target
-from holdfast.actors.errors import InvalidInput, NotReplayable
+from holdfast.actors.errors import InvalidEvent, InvalidInput, NotReplayable
 from holdfast.actors.workflow.fingerprint import fingerprint
 from holdfast.runtime.errors import InvalidActor
 from holdfast.testing import Crash, Storm, check_replay, replay_guard, simulate
@@ -55,6 +55,34 @@ async def without_input(wf: WorkflowContext) -> str:
 async def with_default(wf: WorkflowContext, n: int = 3) -> int:
     """Count."""
     return n
+
+
+class ApproveInvoice(msgspec.Struct):
+    """An event."""
+
+    by: str
+
+
+@workflow(deadline="2d", states={"": ("submitted",), "submitted": ("approved",)})
+async def approval(wf: WorkflowContext, number: str) -> str:
+    """Wait for somebody."""
+    wf.set_status("submitted")
+    approved = await wf.wait(ApproveInvoice)
+    wf.set_status("approved")
+    wf.emit("approved", number)
+    return approved.by
+
+
+async def test_events_states_and_progress_are_those_of_a_class(tmp_path: Path) -> None:
+    """The payload of an event is checked by the type that the function waits for."""
+    async with Runtime(tmp_path / "data") as rt:
+        run = await rt.start(approval, "i-1", id="a")
+        with pytest.raises(InvalidEvent, match="doesn't fit ApproveInvoice"):
+            await rt.submit_event(approval, "a", "ApproveInvoice", {"by": 3})
+        await run.send(ApproveInvoice("ann"))
+        assert await run.result() == "ann"
+        info = await run.info()
+        assert (info.state, [event.name async for event in run.events()]) == ("approved", ["approved"])
 
 
 async def test_it_is_started_as_a_class_is(tmp_path: Path) -> None:
