@@ -89,6 +89,7 @@ class LiveRun(Asking):
         "_main",
         "_overdue",
         "_random",
+        "_starting",
         "_timer",
         "_undoing",
         "_undos",
@@ -149,6 +150,9 @@ class LiveRun(Asking):
         self._context = Context()  # what the starter's context variables held is not there on replay
         self._main: asyncio.Task[object] | None = None
         self._delivering = False
+        # Attempts begin one after the other.  Until all have, run() is not at rest, whatever a plain body
+        # brought meanwhile.
+        self._starting = False
         self._timer: Any = None  # the clock's, while steps are in progress beside timers
         self._updates: dict[str, Update] | None = None
         # Steps that are done and can be undone; from the bad end of run() on, who undoes them.
@@ -522,11 +526,11 @@ class LiveRun(Asking):
             if not self.working and not self._inbox:
                 self.engine.paused(self)
             return
-        if self._unstarted:
+        if self._starting:
+            return  # whoever starts the others begins what run() asked for by this, and settles
+        while self._unstarted:
             unstarted, self._unstarted = self._unstarted, []
-            for op in unstarted:
-                if not op.future.done() and not self.dropped:
-                    op.start()
+            self._start(unstarted)
         if self.dropped:
             return
         # Most often everything asked for is in progress and there is nothing to be woken for.
@@ -543,6 +547,20 @@ class LiveRun(Asking):
             self.engine.cannot_record(self, error)
             return False
         return True
+
+    def _start(self, ops: list[Op]) -> None:
+        """Begin an attempt of each.
+
+        Where nothing that is recorded waits for the disk, a plain body runs at once and its outcome is
+        delivered in here: run() may give up others by that, or end.
+        """
+        self._starting = True
+        try:
+            for op in ops:
+                if not (op.over or op.future.done() or self.dropped):
+                    op.start()
+        finally:
+            self._starting = False
 
     def op_cancelled(self, op: Op) -> None:
         """run() gave an op up."""
@@ -657,7 +675,7 @@ class LiveRun(Asking):
 
     def wake(self) -> None:
         """Fire the timers and the retries that are due; the others go on waiting."""
-        if self.dropped or self._delivering or self.pausing_ms is not None:
+        if self.dropped or self._delivering or self._main is None or self.pausing_ms is not None:
             return
         now_ms = self.engine.system.clock.now_ms()
         due = sorted(
@@ -676,13 +694,12 @@ class LiveRun(Asking):
                 self.deliver_all()
                 if self.dropped:
                     return  # type: ignore[unreachable]  # what was delivered may have ended the run
-        for op in list(self.pending.values()):
-            if op.next_ms is not None and op.next_ms <= now_ms:
-                op.next_ms = None
-                op.start()
-                if self.dropped:
-                    return  # type: ignore[unreachable]  # a plain body ran at once, and run() ended with it
-        self._settle()
+        retried = [op for op in self.pending.values() if op.next_ms is not None and op.next_ms <= now_ms]
+        for op in retried:
+            op.next_ms = None
+        self._start(retried)
+        if not self.dropped:
+            self._after_delivery()
 
     # -- the end -------------------------------------------------------------------------------------------
 
