@@ -157,6 +157,11 @@ class Branch:
         return below
 
 
+def failure(end: object) -> str:
+    """What a branch ended with, but not the how-manyth use of a name: others count too, in any order."""
+    return f"{end.step}: {end.cause.message}" if isinstance(end, StepError) else str(end)
+
+
 class Interpreter(Workflow):
     """Runs a program."""
 
@@ -169,7 +174,7 @@ class Interpreter(Workflow):
         try:
             await self.block(root, program)
         except StepError as error:
-            root.note("ended by", str(error))
+            root.note("ended by", failure(error))
         return root.seen
 
     async def block(self, at: Branch, ops: list[Op]) -> None:
@@ -272,7 +277,7 @@ class Interpreter(Workflow):
         for loser in losers:
             loser.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
-        at.note("race", [task in done for task in tasks], [str(end) for end in ends])
+        at.note("race", [task in done for task in tasks], [failure(end) for end in ends])
 
     async def do_completed(self, at: Branch, steps: list[tuple[int, int]]) -> None:
         """Steps in the order in which they end."""
@@ -292,7 +297,7 @@ class Interpreter(Workflow):
                 for step in steps:
                     group.create_task(self.racer(at.branch(), *step))
         except* StepError as errors:
-            at.note("task group failed", sorted(str(error) for error in errors.exceptions))
+            at.note("task group failed", sorted(map(failure, errors.exceptions)))
 
     async def do_queue(self, at: Branch, steps: list[tuple[int, int]]) -> None:
         """One task hands results to two others."""
