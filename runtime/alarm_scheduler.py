@@ -34,9 +34,11 @@ from .chain import Turn, after_commit
 from .clock import TimerHandle
 from .codec import encode_unchecked
 from .error_text import error_text
-from .errors import InvalidActor
+from .errors import InvalidActor, InvalidCron
+from .repeats import newest_planned, next_planned
 
 if TYPE_CHECKING:
+    from .activation import Activation
     from .actor_type import ActorType
     from .ref import Ref
     from .system import ActorSystem
@@ -48,6 +50,8 @@ _FIRST_DELAY_SECONDS: Final = 2.0
 _MAX_EXPONENT: Final = 9  # 1 024 s between tries that don't count
 _READ_AGAIN_SECONDS: Final = 1.0
 _PAGE: Final = 256
+# So much late a repeating alarm was missed, where `missed="skip"`: more than any stall of a healthy process.
+_LATE_MS: Final = 60_000
 
 
 class DeadAlarm(NamedTuple):
@@ -226,17 +230,20 @@ class AlarmScheduler:
                 if activation.read(key) is not None:
                     turn.writes[key] = None
                 return
+            if stored.missed == "skip" and stored.due_ms == stored.scheduled_ms:  # no retry, not redriven
+                newest = self._not_too_late(stored)
+                if newest is None:
+                    self._go_on(turn, activation, name, stored)
+                    return
+                stored = newest
             record = stored
             if not ref.type.has_on_alarm:
                 raise InvalidActor(
                     f"{ref.type.name} has no on_alarm (any more), so {Alarm(name.decode(), stored)} can't "
                     "fire"
                 )
-            following = self._following(stored)
-            turn.writes.update(alarm_writes(activation, name, following))
+            self._go_on(turn, activation, name, stored)
             await activation.instance.on_alarm(Alarm(name.decode(), stored))
-            if following is not None:
-                _notice_after(turn, self, following.due_ms)
 
         error: BaseException | None
         try:
@@ -264,13 +271,32 @@ class AlarmScheduler:
         record = None if stored is None else decode_alarm(stored)
         return record if record is not None and record.due_ms == due_ms else None
 
+    def _go_on(self, turn: Turn, activation: Activation, name: bytes, record: AlarmRecord) -> None:
+        """Take a due alarm away, or set it for the next time if it repeats."""
+        following = self._following(record)
+        turn.writes.update(alarm_writes(activation, name, following))
+        if following is not None:
+            _notice_after(turn, self, following.due_ms)
+
     def _following(self, record: AlarmRecord) -> AlarmRecord | None:
-        if record.every_ms is None:
+        if record.repeat is None:
             return None
+        after_ms = record.scheduled_ms
+        if record.missed != "all":
+            after_ms = max(after_ms, self._system.clock.now_ms())
+        next_ms = next_planned(record.repeat, record.scheduled_ms, after_ms)
+        if next_ms is None:
+            return None
+        return msgspec.structs.replace(record, due_ms=next_ms, scheduled_ms=next_ms, retries=0, uncounted=0)
+
+    def _not_too_late(self, record: AlarmRecord) -> AlarmRecord | None:
+        """A due alarm as the newest of its times that passed; None when that is too late, too."""
+        assert record.repeat is not None
         now_ms = self._system.clock.now_ms()
-        missed = max(0, (now_ms - record.scheduled_ms) // record.every_ms)
-        next_ms = record.scheduled_ms + (missed + 1) * record.every_ms
-        return AlarmRecord(next_ms, next_ms, record.payload, record.every_ms)
+        newest_ms = newest_planned(record.repeat, record.scheduled_ms, now_ms, record.scheduled_ms)
+        if newest_ms is None or now_ms - newest_ms > _LATE_MS:
+            return None
+        return msgspec.structs.replace(record, scheduled_ms=newest_ms)
 
     def _delay(self, tries: int) -> float:
         """Seconds until the next try: 2, doubling, and up to a quarter more by chance."""
@@ -303,7 +329,10 @@ class AlarmScheduler:
                 MAX_RETRIES + 1,
                 error=error,
             )
-            following = self._following(record)
+            try:
+                following = self._following(record)
+            except InvalidCron:  # its zone is gone; the dead alarm keeps what is needed to go on
+                following = None
             buried = DeadAlarmRecord(ref.type.number_bytes, ref.key_bytes, error_text(error), now_ms, record)
             writes[layout.DEAD_ALARM + encode_number(number) + name] = encode_unchecked(buried)
         else:
@@ -367,7 +396,7 @@ class AlarmScheduler:
             record = _decode_dead(stored).alarm
             pending = read_alarm(activation, name_bytes)
             # A repeating alarm goes on after it died; only then the pending one is the dead one's own.
-            if pending is not None and (record.every_ms is None or pending.every_ms != record.every_ms):
+            if pending is not None and (record.repeat is None or pending.repeat != record.repeat):
                 raise CallerError(
                     f"{ref} has set alarm {name!r} again since it died, for {Alarm(name, pending).due_at}; "
                     f"redriving the dead one would take that back"
@@ -375,7 +404,7 @@ class AlarmScheduler:
             now_ms = self._system.clock.now_ms()
             turn = activation.current_turn()
             turn.writes[key] = None
-            again = AlarmRecord(now_ms, record.scheduled_ms, record.payload, record.every_ms)
+            again = msgspec.structs.replace(record, due_ms=now_ms, retries=0, uncounted=0)
             turn.writes.update(alarm_writes(activation, name_bytes, again))
             _notice_after(turn, self, now_ms)
 

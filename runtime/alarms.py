@@ -7,7 +7,7 @@ it.  Firing is a turn (alarm_scheduler.py).
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import msgspec
 
@@ -19,7 +19,8 @@ from .chain import after_commit
 from .clock import moment
 from .codec import BAD_VALUE, decode_plain, encode, reason
 from .durations import Duration, to_due_ms, to_seconds
-from .errors import InvalidActor
+from .errors import InvalidActor, InvalidCron
+from .repeats import MISSED, Missed, Repeat, check_cron, is_missed_policy, next_planned
 
 if TYPE_CHECKING:
     from .actor_storage import Place
@@ -38,12 +39,19 @@ class AlarmRecord(msgspec.Struct, array_like=True, frozen=True):
     every_ms: int | None = None
     retries: int = 0  # counted retries made so far
     uncounted: int = 0  # failures that were not the handler's
+    cron: tuple[str, str] | None = None  # the expression and the name of its time zone
+    missed: Literal["all", "skip"] | None = None  # None: one
+
+    @property
+    def repeat(self) -> Repeat | None:
+        """How it repeats, if it does."""
+        return self.cron if self.cron is not None else self.every_ms
 
 
 class Alarm:
     """A due alarm, as `on_alarm` gets it, or one that is set."""
 
-    __slots__ = ("_payload", "due_at", "every_seconds", "name", "retry_count", "scheduled_at")
+    __slots__ = ("_payload", "cron", "due_at", "every_seconds", "name", "retry_count", "scheduled_at", "tz")
 
     def __init__(self, name: str, record: AlarmRecord) -> None:
         self.name = name
@@ -54,6 +62,10 @@ class Alarm:
         self.retry_count = record.retries
         """Retries made before this attempt: 0 the first time."""
         self.every_seconds = None if record.every_ms is None else record.every_ms / 1000
+        self.cron = None if record.cron is None else record.cron[0]
+        """The expression by which it repeats."""
+        self.tz = None if record.cron is None else record.cron[1]
+        """The time zone of the expression."""
         self._payload = record.payload
 
     def payload(self, type: type[T] | None = None) -> T | object:  # the word msgspec uses for it
@@ -86,18 +98,26 @@ class Alarms:
 
     def set(
         self,
-        when: Duration | datetime,
+        when: Duration | datetime | None = None,
         name: str = "",
         *,
         payload: object = None,
         every: Duration | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        missed: Missed = "one",
     ) -> None:
         """Set (or move) the alarm `name`.
 
-        At a datetime with a zone, or so long from now.  A time that passed means now.
+        when     a datetime with a zone, or so long from now; a time that passed means now
+        every    repeats it at that interval, counted from `when`
+        cron     repeats it when the expression comes, from `when` on if that is given (see cron.py, and
+                 cron_times.py for days on which clocks are set)
+        tz       the time zone of `cron` by its IANA name; UTC by default
+        missed   what becomes of fires that passed while the process was down: one is made up ("one"), each of
+                 them ("all"), or none that is more than a minute late ("skip")
 
-        `every` repeats it at that interval, counted from `when`; fires that were missed while the process was
-        down are made up by one.  Raises `InvalidDuration`, `InvalidKey` or `InvalidValue`.
+        Raises `InvalidDuration`, `InvalidCron`, `InvalidKey`, `InvalidValue` or `CallerError`.
         """
         place = self._place
         if not place.type.has_on_alarm:
@@ -105,14 +125,20 @@ class Alarms:
                 f"{place.type.name} has no on_alarm, so {place.ref} can't set an alarm; write one"
             )
         now_ms = place.system.clock.now_ms()
-        due_ms = to_due_ms(when, now_ms, what="the time of an alarm")
-        every_ms = None
-        if every is not None:
-            every_ms = round(to_seconds(every, what="every") * 1000)
-            if every_ms < 1:
-                raise CallerError(
-                    f"{place.ref}: an alarm can repeat every millisecond at most; got every={every!r}"
-                )
+        every_ms = None if every is None else _interval_ms(place, every)
+        stored_cron = None if cron is None else check_cron(cron, tz or "UTC")
+        _check_repeating(place, every, cron, tz, missed)
+        if when is not None:
+            due_ms = to_due_ms(when, now_ms, what="the time of an alarm")
+        elif cron is not None:
+            due_ms = now_ms + 1  # the present moment isn't one of the next
+        else:
+            raise CallerError(f"{place.ref}: an alarm needs a time: give `when` or `cron`")
+        if stored_cron is not None:
+            first_ms = next_planned(stored_cron, 0, due_ms - 1)
+            if first_ms is None:
+                raise InvalidCron(f"{place.ref}: cron {cron!r} doesn't come from {when} on")
+            due_ms = first_ms
         encoded = None if payload is None else encode(payload, f"{place.ref}: the payload of alarm {name!r}")
         if encoded is not None and len(encoded) > MAX_PAYLOAD_BYTES:
             raise InvalidValue(
@@ -121,7 +147,8 @@ class Alarms:
             )
         name_bytes = alarm_name_bytes(name)
         turn = place.current_turn()
-        self._write(name_bytes, AlarmRecord(due_ms, due_ms, encoded, every_ms))
+        kept = None if missed == "one" else missed
+        self._write(name_bytes, AlarmRecord(due_ms, due_ms, encoded, every_ms, 0, 0, stored_cron, kept))
         scheduler = place.system.scheduler
         after_commit(turn, lambda _: scheduler.notice(due_ms))
 
@@ -152,6 +179,29 @@ class Alarms:
     def _write(self, name: bytes, record: AlarmRecord | None) -> None:
         for key, value in alarm_writes(self._place, name, record).items():
             self._place.write(key, value)
+
+
+def _interval_ms(place: Place, every: Duration) -> int:
+    every_ms = round(to_seconds(every, what="every") * 1000)
+    if every_ms < 1:
+        raise CallerError(f"{place.ref}: an alarm can repeat every millisecond at most; got every={every!r}")
+    return every_ms
+
+
+def _check_repeating(
+    place: Place, every: Duration | None, cron: str | None, tz: str | None, missed: Missed
+) -> None:
+    if every is not None and cron is not None:
+        raise CallerError(f"{place.ref}: an alarm repeats by `every` or by `cron`; got both")
+    if tz is not None and cron is None:
+        raise CallerError(f"{place.ref}: tz={tz!r} is the time zone of `cron`, which wasn't given")
+    if not is_missed_policy(missed):
+        raise CallerError(f"{place.ref}: missed must be one of {', '.join(MISSED)}; got {missed!r}")
+    if missed != "one" and every is None and cron is None:
+        raise CallerError(
+            f"{place.ref}: missed={missed!r} is for alarms that repeat; give `every` or `cron`, or leave it "
+            "out"
+        )
 
 
 def alarm_name_bytes(name: str) -> bytes:

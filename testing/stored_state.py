@@ -54,7 +54,7 @@ def stored_state(
         elif kind == layout.ALARM:
             alarm = _decode_alarm(value)
             payload = None if alarm.payload is None else decode_to_show(alarm.payload)
-            _part(mine, "alarms")[rest.decode()] = [payload, alarm.every_ms]
+            _part(mine, "alarms")[rest.decode()] = [payload, alarm.repeat]
         elif kind == layout.ROW:
             table, _, row_key = rest.partition(b"\x00")
             _part(mine, "rows")[f"{table.decode()} {decode_key(row_key)!r}"] = _without(
