@@ -100,6 +100,14 @@ class InvalidInput(CallerError, TypeError):
     """A run's input doesn't match the annotation of `run()`."""
 
 
+class InvalidSchedule(CallerError, ValueError):
+    """What a schedule was to be set up with, or asked for, can't be meant."""
+
+
+class ScheduleNotFound(CallerError, LookupError):
+    """There is no schedule with this name."""
+
+
 class RunExists(CallerError):
     """The run id is in use, and `on_conflict` is "reject"."""
 

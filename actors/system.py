@@ -1,4 +1,4 @@
-"""`Runtime`, the wiring of everything: the runtime's parts, the workflow engine, the queue consumers.
+"""`Runtime`, the wiring of everything: the runtime's parts, the workflow engine, queue consumers, schedules.
 
 This file alone knows them all; they know only what they need.
 """
@@ -27,20 +27,21 @@ from .queue_binding import BindingConsumer
 from .queue_consumer import Consumer, ConsumerOptions
 from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
+from .schedule_calls import ScheduleCalls
+from .schedule_watch import ScheduleWatch
 from .workflow.engine import Engine
 from .workflow.protocols import TakesInput
 from .workflow.retry import Retry
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
-from .workflow_calls import WorkflowCalls
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 Body = TypeVar("Body")
 
 
-class Runtime(WorkflowCalls):
-    """Actors, workflows and queues on one folder.
+class Runtime(ScheduleCalls):
+    """Actors, workflows, queues and schedules on one folder.
 
         async with Runtime("data") as rt:
             await rt.get(Counter, "visits").increment()
@@ -87,6 +88,7 @@ class Runtime(WorkflowCalls):
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
         self.actions = ActionHub(self)
+        self.schedule_watch = ScheduleWatch(self)
 
     # -- queues --------------------------------------------------------------------------------------------
 
@@ -199,6 +201,7 @@ class Runtime(WorkflowCalls):
     def _type_added(self, kind: ActorType) -> None:
         if isinstance(kind, WorkflowType):
             self.engine.places.add_type(kind)
+            self.schedule_watch.class_known(kind)
 
     def _lost(self, activations: list[Any]) -> None:
         self.engine.lost(activations)

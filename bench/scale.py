@@ -1,5 +1,5 @@
 """Scale: what a saturated loop, a hundred thousand sleeping runs, more actors than fit in memory, actors that
-always fail, and large values cost.
+always fail, large values, and a hundred thousand schedules cost.
 
 There is no floor for these; each figure stands beside its target.  Memory is measured in processes of their
 own (``scale_child``), since a heap that other scenarios used tells nothing.
@@ -64,6 +64,7 @@ class Scale:
             "events": measure_events,
             "fan-out": measure_fan_out,
             "history": measure_history,
+            "schedules": schedules,
         }[scenario](self)
 
     def fresh_folder(self) -> Path:
@@ -445,6 +446,65 @@ def simulation(scale: Scale) -> None:
                 {"stories/s": found.per_second, "ms": found.ms, "lives": found.lives},
                 f"at least {TARGET_PER_SECOND} crashed stories a second" if crashed else "",
                 found.per_second >= TARGET_PER_SECOND if crashed else None,
+            )
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Schedules.
+
+SCHEDULE_BYTES = 100
+LATE_P99_MS = 1_000.0
+
+
+def schedules(scale: Scale) -> None:
+    """Named schedules: setting them up, their memory and disk, opening the folder, how late runs begin."""
+    count = 2_000 if scale.quick else 100_000
+    folder = scale.fresh_folder()
+    try:
+        made = in_child(scale.loop, what="set_up_schedules", folder=str(folder), schedules=count)
+        opened = in_child(scale.loop, what="open_schedules", folder=str(folder))
+    finally:
+        shutil.rmtree(folder)
+    memory = (made["bytes_after"] - made["bytes_before"]) / count
+    scale.lines.append(
+        Line(
+            "schedules",
+            f"{count} schedules by 1000 concurrent callers",
+            {
+                "set-ups/s": count / made["seconds"],
+                "again/s": count / made["again_seconds"],
+                "RAM B each": memory,
+                "2nd half B each": (made["bytes_after"] - made["bytes_half"]) / (count / 2),
+                "disk B each": made["disk_bytes"] / count,
+                "list 100 ms": made["list_seconds"] * 1000,
+            },
+            # A short run is all warm-up.
+            "" if scale.quick else f"RAM < {SCHEDULE_BYTES} B each",
+            None if scale.quick else memory < SCHEDULE_BYTES,
+        )
+    )
+    scale.lines.append(
+        Line(
+            "schedules",
+            f"{count} schedules, folder opened in a fresh process",
+            {
+                "start to turn ms": opened["since_start_seconds"] * 1000,
+                "open to turn ms": opened["since_open_seconds"] * 1000,
+                "MiB": opened["bytes"] / 2**20,
+            },
+            f"start to first turn < {FIRST_TURN_SECONDS:g} s",
+            opened["since_start_seconds"] < FIRST_TURN_SECONDS,
+        )
+    )
+    for how, late in opened["lateness"].items():
+        scale.lines.append(
+            Line(
+                "schedules",
+                f"1000 of them due {how}, until run() begins",
+                {"late p50 ms": late["p50_ms"], "late p99 ms": late["p99_ms"]},
+                f"p99 < {LATE_P99_MS:g} ms",
+                late["p99_ms"] < LATE_P99_MS,
             )
         )
 

@@ -19,6 +19,7 @@ from typing import Any
 from holdfast import Actor, Limits, Runtime, Workflow
 
 from .neighbours import large_values, poison
+from .schedules import open_schedules, set_up_schedules
 
 CHUNK = 1_000
 IN_FLIGHT = 1_000
@@ -160,6 +161,8 @@ TASKS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "touch_actors": touch_actors,
     "poison": poison,
     "large_values": large_values,
+    "set_up_schedules": set_up_schedules,
+    "open_schedules": open_schedules,
 }
 
 

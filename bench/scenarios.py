@@ -26,6 +26,7 @@ SCALE_SCENARIOS = (
     "events",
     "fan-out",
     "history",
+    "schedules",
 )
 
 # Seconds that one repetition of a case may be expected to spend waiting for a disk made slow; it gets fewer

@@ -15,6 +15,8 @@ from holdfast.actors.durable_queue import Queue
 from holdfast.actors.errors import DeadlinePassed, Fatal, RunEnded, RunFailed, StepError
 from holdfast.actors.handle import DeadLetter, Run, RunInfo
 from holdfast.actors.queue_batch import Batch, Message
+from holdfast.actors.schedule import Schedule
+from holdfast.actors.scheduled_at import scheduled_at
 from holdfast.actors.system import Runtime
 from holdfast.actors.tenant import Tenant
 from holdfast.actors.workflow.about import About
@@ -68,6 +70,7 @@ __all__ = [
     "RunFailed",
     "RunInfo",
     "Runtime",
+    "Schedule",
     "StepError",
     "StepInfo",
     "StorageFailed",
@@ -82,6 +85,7 @@ __all__ = [
     "heartbeat",
     "last_heartbeat",
     "query",
+    "scheduled_at",
     "shared",
     "update",
     "run_graph",

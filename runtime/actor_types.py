@@ -78,7 +78,13 @@ class ActorTypes:
         kind = self._by_number.get(number)
         if kind is not None:
             return kind
-        name = self.name_of(number)
+        return self.named(self.name_of(number))
+
+    def named(self, name: str) -> ActorType:
+        """The type with a stored name; raises `UnknownActorType` when its class isn't imported here."""
+        kind = self._by_name.get(name)
+        if kind is not None:
+            return kind
         actor_class = find_actor_class(name)
         if actor_class is None:
             raise UnknownActorType(

@@ -35,7 +35,7 @@ from .clock import TimerHandle
 from .codec import encode_unchecked
 from .error_text import error_text
 from .errors import InvalidActor, InvalidCron
-from .repeats import newest_planned, next_planned
+from .repeats import LATE_MS, newest_planned, next_planned
 
 if TYPE_CHECKING:
     from .activation import Activation
@@ -50,8 +50,6 @@ _FIRST_DELAY_SECONDS: Final = 2.0
 _MAX_EXPONENT: Final = 9  # 1 024 s between tries that don't count
 _READ_AGAIN_SECONDS: Final = 1.0
 _PAGE: Final = 256
-# So much late a repeating alarm was missed, where `missed="skip"`: more than any stall of a healthy process.
-_LATE_MS: Final = 60_000
 
 
 class DeadAlarm(NamedTuple):
@@ -294,7 +292,7 @@ class AlarmScheduler:
         assert record.repeat is not None
         now_ms = self._system.clock.now_ms()
         newest_ms = newest_planned(record.repeat, record.scheduled_ms, now_ms, record.scheduled_ms)
-        if newest_ms is None or now_ms - newest_ms > _LATE_MS:
+        if newest_ms is None or now_ms - newest_ms > LATE_MS:
             return None
         return msgspec.structs.replace(record, scheduled_ms=newest_ms)
 

@@ -6,7 +6,7 @@ follows from the data alone, so it is the same after a restart, and whatever the
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
 from .cron import parse_cron
 from .cron_times import newest_time, next_time
@@ -15,9 +15,11 @@ from .zones import zone
 # What becomes of times that passed while nobody could keep them:
 #   one    the newest of them is made up
 #   all    each of them is, in order
-#   skip   none that is much too late is
+#   skip   none is that is later than LATE_MS
 Missed: TypeAlias = Literal["one", "all", "skip"]
-MISSED: tuple[Missed, ...] = ("one", "all", "skip")
+MISSED: Final[tuple[Missed, ...]] = ("one", "all", "skip")
+# More than any stall of a healthy process.
+LATE_MS: Final = 60_000
 
 # An interval in milliseconds; or a cron expression and the name of a time zone.
 Repeat: TypeAlias = int | tuple[str, str]
