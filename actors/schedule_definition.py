@@ -67,7 +67,7 @@ class Timing(msgspec.Struct, array_like=True, frozen=True):
     def following(self, anchor_ms: int, after_ms: int) -> int | None:
         """The first planned time behind `after_ms`; None when none comes any more."""
         if self.repeat is None:
-            return None
+            return self.at_ms if self.at_ms is not None and self.at_ms > after_ms else None
         if self.start_ms is not None:
             after_ms = max(after_ms, self.start_ms - 1)
         found = next_planned(self.repeat, anchor_ms, after_ms)

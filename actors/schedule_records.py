@@ -125,7 +125,7 @@ class ScheduleInfo(msgspec.Struct, frozen=True, kw_only=True):
     times_skipped: int
     """Planned times without a run, since one before went on."""
     running: tuple[str, ...]
-    """Ids of runs that had not ended when the schedule looked last."""
+    """Ids of runs that had not ended when the schedule looked last; with overlap="allow" only the newest."""
     waiting: tuple[datetime, ...]
     """Planned times that wait for the end of a run."""
     recent: tuple[ScheduleFire, ...]

@@ -64,7 +64,13 @@ class ScheduleWatch:
         after: Ref | None = None
         while True:
             stuck: dict[str, Any] = {"state.definition.workflow": workflow, "state.status": "stuck"}
-            page = self._runtime.query(Schedule, limit=_PAGE, after=cast("Schedule | None", after), **stuck)
+            try:
+                page = self._runtime.query(
+                    Schedule, limit=_PAGE, after=cast("Schedule | None", after), **stuck
+                )
+            except HoldfastError as error:  # the runtime closes, or the last one of the page was deleted
+                _log.info("stuck schedules of %s look again by themselves: %s", workflow, error)
+                return
             for schedule in cast("list[Ref]", page):
                 await self._look(schedule)
                 after = schedule

@@ -14,7 +14,7 @@ import pytest
 from holdfast import Runtime, Schedule, Workflow
 from holdfast.actors.errors import InvalidInput
 from holdfast.runtime import registry
-from holdfast.runtime.clock import ManualClock
+from holdfast.runtime.clock import ManualClock, moment
 from holdfast.runtime.repeats import Missed
 from tests.actors.workflow.support import pass_time, settle
 
@@ -145,6 +145,20 @@ async def test_input_that_no_longer_fits(folder: Path, clock: ManualClock) -> No
         assert await rt.run(picky, run.id).result() == 3
         info = await rt.get(Schedule, "m").info()
         assert (info.status, info.runs) == ("active", 1)
+
+
+async def test_the_time_that_was_held_and_a_single_one_to_come(folder: Path, clock: ManualClock) -> None:
+    """Set up anew for one moment while it was stuck, it keeps the time that was held, and that moment."""
+    await set_up(folder, clock)
+    picky = make_picky_class()
+    async with opened(folder, clock) as rt:
+        await pass_time(rt, clock, 630, 30)
+        await rt.schedule("m", picky, Order(3), at=moment(clock.now_ms() + 60_000))
+        await settle(rt)
+        assert len(rt.runs(picky)) == 1
+        await pass_time(rt, clock, 90, 30)
+        assert len(rt.runs(picky)) == 2
+        assert (await rt.get(Schedule, "m").info()).status == "ended"
 
 
 async def test_pausing_a_stuck_one(folder: Path, clock: ManualClock) -> None:
