@@ -2,15 +2,13 @@
 
 Plain data in the record of an alarm or a schedule; times are milliseconds since 1970.  What was planned
 follows from the data alone, so it is the same after a restart, and whatever the wall clock did meanwhile.
+
+Cron is imported when somebody uses it: most programs don't, and `import holdfast` should be quick.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias, cast
-
-from .cron import parse_cron
-from .cron_times import newest_time, next_time
-from .zones import zone
 
 # What becomes of times that passed while nobody could keep them:
 #   one    the newest of them is made up
@@ -27,6 +25,9 @@ Repeat: TypeAlias = int | tuple[str, str]
 
 def check_cron(expression: str, tz: str) -> tuple[str, str]:
     """The two as a `Repeat`; raises `InvalidCron`."""
+    from .cron import parse_cron
+    from .zones import zone
+
     parse_cron(expression)
     zone(tz)
     return expression, tz
@@ -40,6 +41,10 @@ def next_planned(repeat: Repeat, anchor_ms: int, after_ms: int) -> int | None:
     """
     if isinstance(repeat, int):
         return anchor_ms + ((after_ms - anchor_ms) // repeat + 1) * repeat
+    from .cron import parse_cron
+    from .cron_times import next_time
+    from .zones import zone
+
     found = next_time(parse_cron(repeat[0]), after_ms // 1000, zone(repeat[1]))
     return None if found is None else found * 1000
 
@@ -49,6 +54,10 @@ def newest_planned(repeat: Repeat, anchor_ms: int, until_ms: int, since_ms: int)
     if isinstance(repeat, int):
         found: int | None = anchor_ms + (until_ms - anchor_ms) // repeat * repeat
     else:
+        from .cron import parse_cron
+        from .cron_times import newest_time
+        from .zones import zone
+
         seconds = newest_time(parse_cron(repeat[0]), until_ms // 1000, -(since_ms // -1000), zone(repeat[1]))
         found = None if seconds is None else seconds * 1000
     return found if found is not None and found >= since_ms else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench_main
-from bench import neighbours, scale
+from bench import neighbours, scale, schedules
 from bench.scale import Line, Scale, in_child, load, make_scale_tables
 from bench.scenarios import SCALE_SCENARIOS
 
@@ -143,3 +143,18 @@ def test_main_runs_a_scale_scenario_alone(
     (line,) = json.loads(file.read_text())["scale"]
     assert (line["scenario"], line["figures"], line["met"]) == (scenario, {"x": 1.0}, True)
     assert "target: x < 2" in capsys.readouterr().out
+
+
+@proc
+async def test_schedules_are_set_up_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take disk and leave memory; set up again as they are, nothing is written; due ones are in time."""
+    for name, value in {
+        "WARM": 10, "DUE": 10, "AHEAD_SECONDS": 0.3, "SPREAD_SECONDS": 0.05, "SETTLE_SECONDS": 0.0,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(schedules, name, value)
+    made = await schedules.set_up_schedules(str(tmp_path / "data"), 300)
+    assert made["disk_bytes"] > 0
+    assert min(made["seconds"], made["again_seconds"], made["list_seconds"]) > 0
+    opened = await schedules.open_schedules(str(tmp_path / "data"))
+    assert set(opened["lateness"]) == {"in one second", "at one moment"}
+    assert all(0 <= late["p50_ms"] <= late["p99_ms"] for late in opened["lateness"].values())
