@@ -47,9 +47,11 @@ from .schedule_records import (
     ScheduleState,
     schedule_info,
 )
-from .workflow.engine import StartOptions
+from .workflow.control import By
 from .workflow.head import ENDED
+from .workflow.labels import RunLabels
 from .workflow.run_id import check_run_id
+from .workflow.start_options import StartOptions
 from .workflow.workflow_type import WorkflowType
 
 if TYPE_CHECKING:
@@ -116,7 +118,8 @@ class Schedule(Actor):
     async def delete(self) -> bool:
         """Remove the schedule and all that is known of it; its runs stay.  False when there is none.
 
-        Set up again under its name, planned times that it kept before are not kept again: their runs exist.
+        Set up again under its name, planned times that it kept before are not kept again, as long as their
+        runs exist.
         """
         if not self.state.created_ms:
             return False
@@ -126,7 +129,7 @@ class Schedule(Actor):
         base = activation.prefix(b"")
         for key, _ in activation.scan(base, next_prefix(base), False, None):
             turn.root.writes[key] = None
-        for key in activation.type.index_keys(self, activation.owner()):
+        for key in activation.index_entries:
             turn.root.writes[key] = None
         turn.root.writes[activation.ref.directory_key] = None
         directory = activation.system.directory
@@ -379,7 +382,8 @@ class Schedule(Actor):
                 return "waits"
             if overlap == "cancel":
                 for one in busy:
-                    self._runtime.engine.terminate(one, f"schedule {self._name} starts run {fire.run}")
+                    by = By(f"schedule {self._name}", f"run {fire.run} takes its place")
+                    self._runtime.engine.control.terminate(one, by, undo=False)
                 state.running.clear()
         self._start(kind, fire, now_ms)
         return "started"
@@ -439,10 +443,11 @@ class Schedule(Actor):
             SCHEDULE_TAG: self._name,
             PLANNED_TAG: planned_text(fire.planned_ms),
         }
-        options = StartOptions("join", fire.run, definition.ref, definition.tenant, tags)
+        labels = RunLabels(definition.ref, definition.tenant, tags)
+        options = StartOptions("join", fire.run, labels, kind.deadline_seconds)
         normal, key_bytes = normal_key(check_run_id(fire.run), kind.name)
         # Decoded for each run: two must not share an object.
-        _, number, started = self._runtime.engine.start_in(
+        _, number, started = self._runtime.engine.starts.start_in(
             turn, kind, normal, key_bytes, encoded, kind.decode_input(encoded), options
         )
         if number > turn.root.dep:

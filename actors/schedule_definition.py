@@ -24,6 +24,7 @@ from ..runtime.repeats import (
     next_planned,
 )
 from .errors import InvalidSchedule
+from .workflow.labels import RunLabels, check_labels
 
 # What happens at a planned time while a run that the schedule started before goes on:
 #   allow    another one is started beside it
@@ -34,7 +35,7 @@ Overlap: TypeAlias = Literal["allow", "skip", "queue", "cancel"]
 OVERLAPS: Final[tuple[Overlap, ...]] = get_args(Overlap)
 
 MIN_EVERY_SECONDS: Final = 1.0
-MAX_NAME_BYTES: Final = 160  # with a planned time behind it, it is the id of a run
+MAX_NAME_BYTES: Final = 100  # it is a tag of its runs, and begins their ids
 MAX_MISSED: Final = 1_000  # each is a run started in one commit
 MAX_QUEUED: Final = 1_000  # kept in the schedule's own record
 
@@ -174,15 +175,18 @@ def make_definition(
     for tag in (SCHEDULE_TAG, PLANNED_TAG):
         if tags is not None and tag in tags:
             raise InvalidSchedule(f"{where}: the tag {tag!r} is one that each run gets from its schedule")
+    labels = RunLabels(ref, tenant, {**(tags or {}), SCHEDULE_TAG: name, PLANNED_TAG: "a time"})
     made = Definition(
         workflow, timing, missed, max_missed, overlap, max_queued, ref, tenant, dict(tags or {})
     )
     try:
-        return msgspec.msgpack.decode(ENCODER.encode(made), type=Definition)
+        found = msgspec.msgpack.decode(ENCODER.encode(made), type=Definition)
+        check_labels(labels)
     except BAD_VALUE as error:
         raise InvalidSchedule(
             f"{where}: the labels of a run are texts: ref (two), tenant, tags; {reason(error)}"
         ) from error
+    return found
 
 
 def check_name(name: object) -> str:

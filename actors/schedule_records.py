@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..runtime.actor_type import ActorType
     from ..runtime.reader import View
     from .schedule import Schedule
-    from .system import Runtime
+    from .schedule_calls import ScheduleCalls
 
 ScheduleStatus: TypeAlias = Literal["active", "paused", "stuck", "ended"]
 STATUSES: Final[tuple[ScheduleStatus, ...]] = get_args(ScheduleStatus)
@@ -178,7 +178,7 @@ def _shown(time_ms: int | None) -> datetime | None:
 
 
 def list_schedules(
-    runtime: Runtime,
+    runtime: ScheduleCalls,
     kind: ActorType,
     workflow: str | None,
     status: ScheduleStatus | None,
