@@ -30,7 +30,7 @@ class Heard:
         self.fail = 0
 
 
-class Bell(Actor):
+class CronBell(Actor):
     async def set(
         self,
         cron: str | None = None,
@@ -74,8 +74,8 @@ async def opened(folder: Path, clock: ManualClock, heard: Heard) -> AsyncIterato
 async def test_comes_as_the_expression_says(folder: Path, clock: ManualClock, heard: Heard) -> None:
     """It fires at each time of the expression in its zone, also on the day on which clocks are set."""
     async with opened(folder, clock, heard) as system:
-        await system.get(Bell, 1).set("30 2 * * *", "Europe/Berlin")
-        found = await system.get(Bell, 1).look()
+        await system.get(CronBell, 1).set("30 2 * * *", "Europe/Berlin")
+        found = await system.get(CronBell, 1).look()
         assert found == ["30 2 * * *", "Europe/Berlin", "2030-03-31T01:00:00+00:00"]
         for _ in range(60):
             await pass_time(system, 3600)
@@ -85,7 +85,7 @@ async def test_comes_as_the_expression_says(folder: Path, clock: ManualClock, he
 async def test_not_before_when(folder: Path, clock: ManualClock, heard: Heard) -> None:
     """With `when` it begins there: a time of the expression at that moment counts."""
     async with opened(folder, clock, heard) as system:
-        bell = system.get(Bell, 1)
+        bell = system.get(CronBell, 1)
         await bell.set("0 * * * *", when=datetime(2030, 4, 1, 9, tzinfo=UTC))
         assert (await bell.look())[2] == "2030-04-01T09:00:00+00:00"
         await bell.set("0 * * * *")
@@ -112,9 +112,9 @@ async def test_missed(
     """Of fires that passed while the process was down one is made up, or all are, or those not long past."""
     async with opened(folder, clock, heard) as system:
         if by == "cron":
-            await system.get(Bell, 1).set("*/10 * * * *", missed=missed)
+            await system.get(CronBell, 1).set("*/10 * * * *", missed=missed)
         else:
-            await system.get(Bell, 1).set(
+            await system.get(CronBell, 1).set(
                 every=600, when=datetime(2030, 3, 30, 12, 10, tzinfo=UTC), missed=missed
             )
     clock.advance(45 * 60)
@@ -127,7 +127,7 @@ async def test_missed(
 async def test_skip_is_lenient(folder: Path, clock: ManualClock, heard: Heard) -> None:
     """A fire that is late by less than a minute was not missed, and a retry isn't late."""
     async with opened(folder, clock, heard) as system:
-        await system.get(Bell, 1).set("*/10 * * * *", missed="skip")
+        await system.get(CronBell, 1).set("*/10 * * * *", missed="skip")
     clock.advance(30 * 60 + 50)
     heard.fail = 7
     async with opened(folder, clock, heard) as system:
@@ -139,10 +139,10 @@ async def test_skip_is_lenient(folder: Path, clock: ManualClock, heard: Heard) -
         for _ in range(200):
             await pass_time(system, 1)
         assert heard.planned == ["30 12:40"]
-        await system.redrive_alarm(Bell, 1, "bell")
+        await system.redrive_alarm(CronBell, 1, "bell")
         await pass_time(system, 1)
         assert heard.planned == ["30 12:40", "30 12:30"]
-        assert (await system.get(Bell, 1).look())[2] == "2030-03-30T12:50:00+00:00"
+        assert (await system.get(CronBell, 1).look())[2] == "2030-03-30T12:50:00+00:00"
 
 
 @pytest.mark.parametrize(
@@ -163,15 +163,15 @@ async def test_refused(
     """What can't be meant is refused when it is set, and nothing is set."""
     async with opened(folder, clock, heard) as system:
         with pytest.raises(CallerError, match=message):
-            await system.get(Bell, 1).set(**options)  # type: ignore[arg-type]  # pyright: ignore
-        assert await system.get(Bell, 1).look() == []
+            await system.get(CronBell, 1).set(**options)  # type: ignore[arg-type]  # pyright: ignore
+        assert await system.get(CronBell, 1).look() == []
 
 
 async def test_no_more_times(folder: Path, clock: ManualClock, heard: Heard) -> None:
     """A beginning behind which the expression never comes is refused."""
     async with opened(folder, clock, heard) as system:
         with pytest.raises(InvalidCron, match="doesn't come from"):
-            await system.get(Bell, 1).set("@yearly", when=datetime(9995, 1, 2, tzinfo=UTC))
+            await system.get(CronBell, 1).set("@yearly", when=datetime(9995, 1, 2, tzinfo=UTC))
 
 
 def test_records_of_before() -> None:
