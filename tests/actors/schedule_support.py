@@ -13,14 +13,14 @@ from holdfast.testing.simulation import Simulation
 MIDNIGHT = datetime(2030, 1, 1, tzinfo=UTC)  # when stories begin; a Tuesday
 
 
-class Quick(Workflow):
+class QuickRun(Workflow):
     """Ends at once, and tells when it was planned for."""
 
     async def run(self, what: str = "") -> str:
         return f"{what} {scheduled_at(self)}"
 
 
-class Slow(Workflow):
+class SlowRun(Workflow):
     """Takes 25 minutes."""
 
     async def run(self) -> str:
@@ -44,7 +44,7 @@ class Story:
     def rt(self) -> Runtime:
         return self.sim.runtime
 
-    def set_up(self, workflow: type[Any] = Quick, *args: object, **options: Any) -> None:
+    def set_up(self, workflow: type[Any] = QuickRun, *args: object, **options: Any) -> None:
         """Set the schedule up, again after a crash, as a program does that is started again."""
         while True:
             try:
@@ -88,4 +88,4 @@ class Story:
 
 def story(**options: Any) -> Simulation:
     """A simulation that knows the workflows of this file."""
-    return simulate(types=[Quick, Slow], **options)
+    return simulate(types=[QuickRun, SlowRun], **options)

@@ -14,7 +14,7 @@ from holdfast.actors.schedule import MAX_BACKFILL
 from holdfast.runtime.durations import InvalidDuration
 from holdfast.runtime.errors import InvalidArgument, InvalidCron
 from holdfast.testing import Crash
-from tests.actors.schedule_support import MIDNIGHT, Quick, Slow, Story, at, story
+from tests.actors.schedule_support import MIDNIGHT, QuickRun, SlowRun, Story, at, story
 
 # -- times ---------------------------------------------------------------------------------------------------
 
@@ -23,12 +23,14 @@ def test_cron_starts_runs_with_their_planned_time() -> None:
     """A planned time is a run with id, correlation id and tags of it; `scheduled_at` tells it in `run()`."""
     with story() as sim:
         one = Story(sim, "nightly")
-        one.set_up(Quick, "tidy", cron="30 2 * * *", tz="Europe/Berlin", tenant="acme", tags={"team": "ops"})
+        one.set_up(
+            QuickRun, "tidy", cron="30 2 * * *", tz="Europe/Berlin", tenant="acme", tags={"team": "ops"}
+        )
         sim.advance("2d")
         ids = ["nightly/2030-01-01T01:30:00Z", "nightly/2030-01-02T01:30:00Z"]
-        runs = sim.runtime.runs(Quick)
+        runs = sim.runtime.runs(QuickRun)
         assert [(run.id, run.correlation_id) for run in runs] == [(id_, id_) for id_ in ids]
-        run = sim.runtime.run(Quick, ids[0])
+        run = sim.runtime.run(QuickRun, ids[0])
         assert sim.run(run.result) == "tidy 2030-01-01 01:30:00+00:00"
         started: Any = sim.run(run.history)[0]
         assert started.tenant == "acme"
@@ -40,7 +42,7 @@ def test_cron_starts_runs_with_their_planned_time() -> None:
 def test_a_run_of_nobodys_schedule() -> None:
     """A run that was started otherwise has no planned time."""
     with story() as sim:
-        assert sim.result(sim.start(Quick, "x")) == "x None"
+        assert sim.result(sim.start(QuickRun, "x")) == "x None"
 
 
 def test_every() -> None:
@@ -88,7 +90,7 @@ def test_once() -> None:
         coming.set_up(at=at(1, 2, 3.5).astimezone(timezone(timedelta(hours=-7))))
         passed.set_up(at=at(-24))
         sim.advance("3h")
-        assert [run.id for run in sim.runtime.runs(Quick)] == [
+        assert [run.id for run in sim.runtime.runs(QuickRun)] == [
             "passed/2029-12-31T00:00:00Z",
             "coming/2030-01-01T01:02:03.500Z",
         ]
@@ -102,11 +104,11 @@ def test_jitter_is_a_delay_of_the_start_alone() -> None:
         for name in names:
             Story(sim, name).set_up(cron="0 1 * * *", jitter="10m")
         sim.advance("1h")
-        begun = len(sim.runtime.runs(Quick))
+        begun = len(sim.runtime.runs(QuickRun))
         sim.advance("5m")
-        middle = len(sim.runtime.runs(Quick))
+        middle = len(sim.runtime.runs(QuickRun))
         sim.advance("5m")
-        runs = sim.runtime.runs(Quick)
+        runs = sim.runtime.runs(QuickRun)
         assert begun <= 2 and 4 < middle < 16 and len(runs) == 20
         assert {run.id.partition("/")[2] for run in runs} == {"2030-01-01T01:00:00Z"}
         delays = {(run.created_at - at(1)).total_seconds() for run in runs}
@@ -121,12 +123,12 @@ def test_the_same_again_writes_nothing() -> None:
     with story() as sim:
         one = Story(sim)
         options: dict[str, Any] = {"every": "1h", "tags": {"a": "b"}, "overlap": "skip"}
-        one.set_up(Quick, "x", **options)
+        one.set_up(QuickRun, "x", **options)
         sim.advance("30m")
         before, commits = one.info(), sim.commits
-        one.set_up(Quick, "x", **options)
+        one.set_up(QuickRun, "x", **options)
         sim.crash()
-        one.set_up(Quick, "x", **options)
+        one.set_up(QuickRun, "x", **options)
         assert (one.info(), sim.commits) == (before, commits)
         sim.advance("2h")
         assert one.runs() == ["01:00", "02:00"]
@@ -136,12 +138,12 @@ def test_another_input_keeps_the_times() -> None:
     """What doesn't concern the times leaves them as they are."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Quick, "x", every="1h")
+        one.set_up(QuickRun, "x", every="1h")
         sim.advance("90m")
-        one.set_up(Quick, "y", every="1h")
+        one.set_up(QuickRun, "y", every="1h")
         sim.advance("1h")
         assert one.runs() == ["01:00", "02:00"]
-        run = sim.runtime.run(Quick, "s/2030-01-01T02:00:00Z")
+        run = sim.runtime.run(QuickRun, "s/2030-01-01T02:00:00Z")
         assert sim.run(run.result) == "y 2030-01-01 02:00:00+00:00"
         assert one.call("input") == "y"
 
@@ -150,17 +152,17 @@ def test_other_times_count_from_now_and_history_stays() -> None:
     """A changed schedule keeps what it knows of the past; what was due before comes in the old way."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Quick, "x", every="1h", max_fires=1)
+        one.set_up(QuickRun, "x", every="1h", max_fires=1)
         sim.advance("90m")
         assert one.info().status == "ended"
-        one.set_up(Slow, cron="15 * * * *", overlap="queue")
+        one.set_up(SlowRun, cron="15 * * * *", overlap="queue")
         info = one.info()
-        assert (info.status, info.runs, info.workflow) == ("active", 1, "Slow")
+        assert (info.status, info.runs, info.workflow) == ("active", 1, "SlowRun")
         assert (info.created_at, info.updated_at, info.next_at) == (MIDNIGHT, at(1.5), at(2.25))
-        assert [(fire.workflow, fire.planned_at) for fire in info.recent] == [("Quick", at(1))]
+        assert [(fire.workflow, fire.planned_at) for fire in info.recent] == [("QuickRun", at(1))]
         # The wall clock jumps over a planned time, and the program is changed before that was noticed.
         sim.jump_clock(7200)
-        one.set_up(Slow, cron="45 * * * *", overlap="queue")
+        one.set_up(SlowRun, cron="45 * * * *", overlap="queue")
         assert one.runs()[1:] == ["03:15"]
         assert one.info().next_at == at(3.75)
 
@@ -244,7 +246,7 @@ def test_allow() -> None:
     """By default runs may overlap."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Slow, every="10m")
+        one.set_up(SlowRun, every="10m")
         sim.advance("34m")
         assert one.runs() == ["00:10", "00:20", "00:30"]
         assert len(sim.pending()) == 3
@@ -254,7 +256,7 @@ def test_skip() -> None:
     """While a run goes on none is started beside it."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Slow, every="10m", overlap="skip")
+        one.set_up(SlowRun, every="10m", overlap="skip")
         sim.advance("1h")
         assert one.runs() == ["00:10", "00:40"]
         info = one.info()
@@ -267,7 +269,7 @@ def test_queue(crash: bool) -> None:
     """Planned times wait for the end of the run, in order, no more than the bound; also over a restart."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Slow, every="10m", overlap="queue", max_queued=2, end=at(0, 50))
+        one.set_up(SlowRun, every="10m", overlap="queue", max_queued=2, end=at(0, 50))
         sim.advance("41m")
         info = one.info()
         assert one.runs() == ["00:10", "00:20"]
@@ -290,9 +292,9 @@ def test_cancel() -> None:
     """The run before is terminated, and its place is taken."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Slow, every="10m", overlap="cancel", missed="all")
+        one.set_up(SlowRun, every="10m", overlap="cancel", missed="all")
         sim.advance("25m")
-        statuses = {run.id[-9:-4]: run.status for run in sim.runtime.runs(Slow)}
+        statuses = {run.id[-9:-4]: run.status for run in sim.runtime.runs(SlowRun)}
         assert statuses == {"00:10": "terminated", "00:20": "waiting"}
         # Of several at once the others would end as they begin.
         one.jump(minutes=30)
@@ -304,9 +306,9 @@ def test_a_run_that_ended_is_in_nobodys_way() -> None:
     """Only runs that go on count, failed ones don't."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Slow, every="10m", overlap="skip")
+        one.set_up(SlowRun, every="10m", overlap="skip")
         sim.advance("11m")
-        sim.run(sim.runtime.run(Slow, "s/2030-01-01T00:10:00Z").terminate)
+        sim.run(sim.runtime.run(SlowRun, "s/2030-01-01T00:10:00Z").terminate)
         sim.advance("10m")
         assert sorted(one.runs()) == ["00:10", "00:20"]
 
@@ -371,7 +373,7 @@ def test_a_paused_one_starts_nothing_that_waits() -> None:
     """Planned times in line stay there until it goes on."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Slow, every="10m", overlap="queue", max_queued=5)
+        one.set_up(SlowRun, every="10m", overlap="queue", max_queued=5)
         sim.advance("25m")
         one.call("pause")
         sim.advance("2h")
@@ -384,11 +386,11 @@ def test_trigger() -> None:
     """A run now, beside the planned ones, each with an id of its own."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Quick, "x", every="1h")
+        one.set_up(QuickRun, "x", every="1h")
         sim.advance("30m")
         first, second = one.call("trigger"), one.call("trigger")
         assert (first, second) == ("s/2030-01-01T00:30:00Z/trigger-1", "s/2030-01-01T00:30:00Z/trigger-2")
-        assert sim.run(sim.runtime.run(Quick, first).result) == "x 2030-01-01 00:30:00+00:00"
+        assert sim.run(sim.runtime.run(QuickRun, first).result) == "x 2030-01-01 00:30:00+00:00"
         one.call("pause")
         assert one.call("trigger").endswith("trigger-3")
         one.call("delete")
@@ -401,7 +403,7 @@ def test_trigger_and_overlap() -> None:
     """It obeys the schedule's word on overlap, or another one."""
     with story() as sim:
         one = Story(sim)
-        one.set_up(Slow, every="1h", overlap="skip")
+        one.set_up(SlowRun, every="1h", overlap="skip")
         assert one.call("trigger") is not None
         assert one.call("trigger") is None
         assert one.call("trigger", overlap="allow") is not None
@@ -439,7 +441,7 @@ def test_backfill_one_after_the_other() -> None:
     with story() as sim:
         sim.advance("6h")
         one = Story(sim)
-        one.set_up(Slow, cron="0 * * * *", overlap="skip", end=at(6))
+        one.set_up(SlowRun, cron="0 * * * *", overlap="skip", end=at(6))
         assert one.call("backfill", at(1), at(4)) == 3
         assert one.call("backfill", at(1), at(5)) == 1
         sim.settle()
@@ -463,7 +465,7 @@ def test_backfill_refuses() -> None:
         with pytest.raises(InvalidSchedule, match=f"at most {MAX_BACKFILL} at once"):
             one.call("backfill", at(0), at(48))
         assert one.call("backfill", at(0), at(0)) == 0
-        one.set_up(Slow, every="1m", overlap="queue")
+        one.set_up(SlowRun, every="1m", overlap="queue")
         assert one.call("backfill", at(0), at(16)) == 960
         with pytest.raises(InvalidSchedule, match="would wait"):
             one.call("backfill", at(16), at(32))
@@ -493,7 +495,7 @@ def test_delete() -> None:
         sim.crash()
         assert sim.runtime.schedules() == []
         assert sim.runtime.keys(Schedule) == []
-        run = sim.runtime.run(Quick, "s/2030-01-01T01:00:00Z")
+        run = sim.runtime.run(QuickRun, "s/2030-01-01T01:00:00Z")
         assert sim.run(run.status) == "complete"
         # The name of the type, and the run: its row of the directory, its fields, three indexes, two records.
         assert len(list(sim.runtime.store.scan_prefix(b""))) == rows + 1 + 7
@@ -529,7 +531,7 @@ def test_info() -> None:
         one = Story(sim)
         one.set_up(cron="@hourly", tz="Asia/Kolkata", start=at(-1), end=at(99), max_fires=50, jitter=0.5)
         info = one.info()
-        assert (info.name, info.workflow, info.status, info.next_at) == ("s", "Quick", "active", at(0.5))
+        assert (info.name, info.workflow, info.status, info.next_at) == ("s", "QuickRun", "active", at(0.5))
         assert (info.cron, info.tz, info.every_seconds, info.at) == ("@hourly", "Asia/Kolkata", None, None)
         assert (info.start, info.end, info.max_fires, info.jitter_seconds) == (at(-1), at(99), 50, 0.5)
         assert (info.missed, info.max_missed, info.overlap, info.max_queued) == ("one", 100, "allow", 1)
@@ -542,10 +544,10 @@ def test_listing() -> None:
     """By name; by workflow or status in the order of their set-up; in pages."""
     with story() as sim:
         for n in range(6):
-            Story(sim, f"s{5 - n}").set_up(Slow if n % 2 else Quick, every="1h")
+            Story(sim, f"s{5 - n}").set_up(SlowRun if n % 2 else QuickRun, every="1h")
         for name in ("s1", "s4"):
             Story(sim, name).call("pause")
-        Story(sim, "s0").set_up(Slow, at=at(-1))
+        Story(sim, "s0").set_up(SlowRun, at=at(-1))
         sim.settle()
 
         def names(*args: Any, **options: Any) -> str:
@@ -554,17 +556,17 @@ def test_listing() -> None:
         assert names() == "s0 s1 s2 s3 s4 s5"
         assert names(limit=2) == "s0 s1"
         assert names(limit=2, after="s1") == "s2 s3"
-        assert names(Slow) == "s4 s2 s0"
-        assert names(Slow, after="s4", limit=1) == "s2"
+        assert names(SlowRun) == "s4 s2 s0"
+        assert names(SlowRun, after="s4", limit=1) == "s2"
         assert names(status="paused") == "s4 s1"
         assert names(status="active", after="s5") == "s3 s2"
-        assert names(Slow, status="ended") == "s0"
-        assert names(Quick, status="stuck") == ""
-        assert [info.status for info in sim.runtime.schedules(Slow)] == ["paused", "active", "ended"]
+        assert names(SlowRun, status="ended") == "s0"
+        assert names(QuickRun, status="stuck") == ""
+        assert [info.status for info in sim.runtime.schedules(SlowRun)] == ["paused", "active", "ended"]
         with pytest.raises(CallerError, match="status must be one of"):
             names(status="asleep")
         with pytest.raises(CallerError, match="no schedule 'gone'"):
-            names(Slow, after="gone")
+            names(SlowRun, after="gone")
 
 
 def test_an_idle_schedule_is_not_in_memory() -> None:
@@ -577,7 +579,7 @@ def test_an_idle_schedule_is_not_in_memory() -> None:
         sim.runtime.directory.evict_idle(1 << 60)
         assert len(sim.runtime.directory) == 0
         sim.advance("3h")
-        assert len(sim.runtime.runs(Quick)) == 50
+        assert len(sim.runtime.runs(QuickRun)) == 50
 
 
 # -- from within ---------------------------------------------------------------------------------------------
@@ -587,11 +589,11 @@ class Planner(Workflow):
     """Sets schedules up: in `run()`, and in a step."""
 
     async def run(self) -> None:
-        await self.runtime.schedule("by-run", Quick, "r", every="1h")
+        await self.runtime.schedule("by-run", QuickRun, "r", every="1h")
         await self.step(self.in_a_step)
 
     async def in_a_step(self) -> None:
-        await self.runtime.schedule("by-step", Quick, "s", every="1h")
+        await self.runtime.schedule("by-step", QuickRun, "s", every="1h")
 
 
 class Keeper(Actor):
@@ -599,7 +601,7 @@ class Keeper(Actor):
 
     async def plan(self) -> None:
         rt: Any = self.runtime
-        await rt.schedule("by-actor", Quick, "a", every="1h")
+        await rt.schedule("by-actor", QuickRun, "a", every="1h")
 
 
 def test_set_up_by_a_workflow() -> None:
@@ -686,7 +688,7 @@ def test_longest_name() -> None:
 def test_input_is_checked_at_the_set_up() -> None:
     """An input that the workflow doesn't take is refused before anything is planned."""
     with story() as sim, pytest.raises(InvalidInput):
-        Story(sim).set_up(Quick, 5, every=60)
+        Story(sim).set_up(QuickRun, 5, every=60)
 
 
 def test_all_times_are_utc() -> None:

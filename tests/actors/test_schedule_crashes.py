@@ -21,7 +21,7 @@ from holdfast import Counter, Workflow
 from holdfast.runtime.cron import parse_cron
 from holdfast.testing import Crash, ProcessDied
 from holdfast.testing.simulation import Simulation
-from tests.actors.schedule_support import MIDNIGHT, Quick, Story, at, story
+from tests.actors.schedule_support import MIDNIGHT, QuickRun, Story, at, story
 
 
 class Tick(Workflow):
@@ -171,13 +171,13 @@ class ScheduleMachine(RuleBasedStateMachine):
                 else [minute for minute in range(3 * 1440) if (minute + 60) % every == 0]
             )
             self.next, self.left = self.wall + 1, most
-        self.one.set_up(Quick, **options)
+        self.one.set_up(QuickRun, **options)
 
     @rule()
     def set_up_again(self) -> None:
         """The same definition."""
         before = self.sim.commits
-        self.one.set_up(Quick, **self.options)
+        self.one.set_up(QuickRun, **self.options)
         assert self.sim.commits == before
 
     @rule(minutes=st.integers(1, 130))
@@ -243,7 +243,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     @invariant()
     def each_planned_time_once(self) -> None:
         self.sim.settle()
-        runs = self.sim.runtime.runs(Quick, limit=10_000)
+        runs = self.sim.runtime.runs(QuickRun, limit=10_000)
         found: Tally[int] = Tally()
         for run in runs:
             planned, _, trigger = run.id.removeprefix("s/").partition("/")
