@@ -19,11 +19,9 @@ from typing import Final, NamedTuple
 from ...runtime.error_text import error_text
 from ...storage.errors import CallerError
 from .lint_rules import CHANGING, METHODS, NAMES, SETS, SHARED, Rule, rule_of
+from .module_names import FunctionNode, ModuleNames, imported_names, is_step, stored_names
 
 ALLOW: Final = "# holdfast: allow"
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
-_WORKFLOW: Final = "Workflow"
-_DECORATOR: Final = "workflow"
 # Calls that keep the order of what they are given.
 _GOING_THROUGH: Final = frozenset({"enumerate", "iter", "list", "map", "tuple", "zip"})
 
@@ -65,12 +63,12 @@ def lint_targets(targets: Iterable[str]) -> list[Finding]:
     return findings
 
 
-def lint_source(source: str, file: str) -> list[Finding]:
-    """Look at the source of one module; raises `SyntaxError`."""
-    module = _Module(ast.parse(source, file), file)
+def lint_source(source: str, file: str, *, only: str | None = None) -> list[Finding]:
+    """Look at the workflows of one module's source, or at `only` one; raises `SyntaxError`."""
+    module = ModuleNames(ast.parse(source, file), file)
     lines = source.splitlines()
-    found = {finding for name in module.classes for finding in module.look_at(name)}
-    found |= {finding for name in module.functions for finding in module.look_at_function(name)}
+    names = [*module.classes, *module.functions] if only is None else [only]
+    found = {finding for name in names for finding in _look_at(module, name)}
     return sorted(one for one in found if not lines[one.line - 1].rstrip().endswith(ALLOW))
 
 
@@ -94,108 +92,39 @@ def _files(target: str) -> list[Path]:
     return [Path(spec.origin)]
 
 
-class _Module:
-    """The names of one module: what is imported, defined and assigned at its top."""
+def _look_at(module: ModuleNames, name: str) -> Iterator[Finding]:
+    """What a workflow does, a class or a function, with what it calls by name; nothing when it is none."""
+    if name in module.classes and module.is_workflow(name):
+        methods = module.methods(name)
+        own = {f"{name}.{one}": method for one, method in methods.items()}
+        yield from _follow(module, f"{name}.run", methods["run"], own)
+    elif name in module.functions and module.is_workflow_function(name):
+        yield from _follow(module, name, module.functions[name], {})
 
-    def __init__(self, tree: ast.Module, file: str) -> None:
-        self.file = file
-        self.imports: dict[str, str] = {}
-        self.functions: dict[str, _Function] = {}
-        self.classes: dict[str, ast.ClassDef] = {}
-        self.variables: set[str] = set()
-        for node in _top(tree.body):
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.imports.update(_imported(node))
-            elif isinstance(node, _Function):
-                self.functions[node.name] = node
-            elif isinstance(node, ast.ClassDef):
-                self.classes[node.name] = node
-            else:
-                self.variables |= _stored(node)
 
-    def look_at(self, class_name: str) -> Iterator[Finding]:
-        """What run() of a class does, and what it calls by name; nothing when it is no workflow."""
-        methods = self._methods(class_name)
-        if "run" not in methods or not self._is_workflow(class_name, methods):
-            return
-        own = {f"{class_name}.{one}": method for one, method in methods.items()}
-        yield from self._follow(f"{class_name}.run", methods["run"], own, has_self=True)
-
-    def _follow(
-        self, name: str, function: _Function, methods: dict[str, _Function], *, has_self: bool
-    ) -> Iterator[Finding]:
-        """What a function does, and what it calls by name."""
-        prefix = name.rpartition(".")[0]
-        waiting = [(name, function, has_self)]
-        seen: set[_Function] = set()
-        while waiting:
-            name, function, has_self = waiting.pop()
-            if function in seen:
-                continue
-            seen.add(function)
-            body = _Body(self, name, function, has_self=has_self)
-            yield from body.findings
-            own = [f"{prefix}.{one}" for one in body.methods]
-            waiting += [(one, methods[one], True) for one in own if one in methods]
-            waiting += [(one, self.functions[one], False) for one in body.functions if one in self.functions]
-
-    def look_at_function(self, name: str) -> Iterator[Finding]:
-        """The same for a function that is a workflow; nothing when it is none."""
-        function = self.functions[name]
-        if any(self._makes_workflow(decorator) for decorator in function.decorator_list):
-            yield from self._follow(name, function, {}, has_self=True)
-
-    def _makes_workflow(self, decorator: ast.expr) -> bool:
-        if isinstance(decorator, ast.Call):
-            decorator = decorator.func
-        return (self.full_name(decorator, frozenset()) or "").rpartition(".")[2] == _DECORATOR
-
-    def _methods(self, class_name: str) -> dict[str, _Function]:
-        """Methods of a class and of its bases in this module."""
-        found: dict[str, _Function] = {}
-        for name in reversed(self._line(class_name)):
-            for node in self.classes[name].body:
-                if isinstance(node, _Function):
-                    found[node.name] = node
-        return found
-
-    def _line(self, class_name: str) -> list[str]:
-        """A class and its bases in this module, nearest first."""
-        names = [class_name]
-        for name in names:
-            for base in self.classes[name].bases:
-                if isinstance(base, ast.Name) and base.id in self.classes and base.id not in names:
-                    names.append(base.id)
-        return names
-
-    def _is_workflow(self, class_name: str, methods: dict[str, _Function]) -> bool:
-        for name in self._line(class_name):
-            for base in self.classes[name].bases:
-                while isinstance(base, ast.Subscript):  # a generic base
-                    base = base.value
-                full = self.full_name(base, frozenset()) or ""
-                if full.rpartition(".")[2] == _WORKFLOW:
-                    return True
-        # A base of another module: it is a workflow if run() has steps.
-        return isinstance(methods["run"], ast.AsyncFunctionDef) and any(
-            isinstance(node, ast.Call) and _is_step(node) for node in ast.walk(methods["run"])
-        )
-
-    def full_name(self, node: ast.expr, local: frozenset[str]) -> str | None:
-        """The dotted name of an expression, with what was imported under its own name."""
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name) or node.id in local:
-            return None
-        return ".".join([self.imports.get(node.id, node.id), *reversed(parts)])
+def _follow(
+    module: ModuleNames, name: str, function: FunctionNode, methods: dict[str, FunctionNode]
+) -> Iterator[Finding]:
+    """What a function does, and what it calls by name."""
+    prefix = name.rpartition(".")[0]
+    waiting = [(name, function, True)]
+    seen: set[FunctionNode] = set()
+    while waiting:
+        name, function, has_self = waiting.pop()
+        if function in seen:
+            continue
+        seen.add(function)
+        body = _Body(module, name, function, has_self=has_self)
+        yield from body.findings
+        own = [f"{prefix}.{one}" for one in body.methods]
+        waiting += [(one, methods[one], True) for one in own if one in methods]
+        waiting += [(one, module.functions[one], False) for one in body.functions if one in module.functions]
 
 
 class _Body(ast.NodeVisitor):
     """What one function does by itself, outside of steps, and what it calls by name."""
 
-    def __init__(self, module: _Module, name: str, function: _Function, *, has_self: bool) -> None:
+    def __init__(self, module: ModuleNames, name: str, function: FunctionNode, *, has_self: bool) -> None:
         self.findings: list[Finding] = []
         self.methods: list[str] = []
         self.functions: list[str] = []
@@ -210,9 +139,9 @@ class _Body(ast.NodeVisitor):
         imported: set[str] = set()
         for node in ast.walk(function):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                imported |= set(_imported(node))
-                module.imports.update(_imported(node))
-        names = _stored(function)
+                imported |= set(imported_names(node))
+                module.imports.update(imported_names(node))
+        names = stored_names(function)
         names |= {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)}
         self._local = frozenset(names - self._global - imported)
         # Functions within it that are given to steps.
@@ -220,7 +149,7 @@ class _Body(ast.NodeVisitor):
             call.args[0].id
             for call in ast.walk(function)
             if isinstance(call, ast.Call)
-            and _is_step(call)
+            and is_step(call)
             and call.args
             and isinstance(call.args[0], ast.Name)
         }
@@ -235,7 +164,7 @@ class _Body(ast.NodeVisitor):
     # -- calls ---------------------------------------------------------------------------------------------
 
     def visit_Call(self, node: ast.Call) -> None:
-        if _is_step(node) and node.args:
+        if is_step(node) and node.args:
             body = node.args[0]
             if isinstance(body, ast.Call):  # a partial: what it holds is made here
                 for argument in body.args:
@@ -329,7 +258,7 @@ class _Body(ast.NodeVisitor):
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self._inner(node)
 
-    def _inner(self, node: _Function) -> None:
+    def _inner(self, node: FunctionNode) -> None:
         if node.name not in self._bodies:
             for statement in node.body:
                 self.visit(statement)
@@ -338,41 +267,3 @@ class _Body(ast.NodeVisitor):
         self.visit(node.target)
         if node.value is not None:
             self.visit(node.value)
-
-
-def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements at the top of a module, those under `if` and `try` too."""
-    for node in body:
-        if isinstance(node, ast.If):
-            yield from _top([*node.body, *node.orelse])
-        elif isinstance(node, ast.Try):
-            yield from _top([*node.body, *node.orelse, *node.finalbody])
-            for handler in node.handlers:
-                yield from _top(handler.body)
-        else:
-            yield node
-
-
-def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-    """Names that an import binds, with what they stand for."""
-    if isinstance(node, ast.Import):
-        return {
-            alias.asname or alias.name.partition(".")[0]: alias.name
-            if alias.asname
-            else alias.name.partition(".")[0]
-            for alias in node.names
-        }
-    module = "." * node.level + (node.module or "")
-    return {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
-
-
-def _stored(tree: ast.AST) -> set[str]:
-    """Names that are assigned anywhere in a tree."""
-    return {
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-
-
-def _is_step(node: ast.Call) -> bool:
-    """Whether a call makes a step: of the workflow, or of a group."""
-    return isinstance(node.func, ast.Attribute) and node.func.attr == "step"
