@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from types import ModuleType
-from typing import cast
+from typing import TypeGuard, cast
 
 from ..runtime.error_text import error_text
 from ..runtime.registry import find_actor_class, type_name
@@ -23,18 +23,28 @@ def import_target(text: str) -> list[type[Workflow]]:
 
     Raises `CallerError` when there is no such module or name, and when importing it fails.
     """
-    module_name, _, name = text.partition(":")
-    module = _import(module_name, text)
-    if not name:
-        return []
-    found: object = getattr(module, name, None)
-    if found is None and hasattr(module, "__path__"):
-        found = _import(f"{module_name}.{name}", text)
-    if isinstance(found, ModuleType):
-        return []
-    if isinstance(found, type) and issubclass(found, Workflow) and found is not Workflow:
-        return [found]
-    raise CallerError(f"{text}: module {module_name} has no workflow named {name!r}; got {found!r}")
+    found = _named(text)
+    return [] if isinstance(found, ModuleType) else [found]
+
+
+def workflow_target(text: str) -> type[Workflow]:
+    """Import what a target names: one workflow, or a module with one.
+
+    Raises `CallerError` as `import_target` does, and when the module has none or several.
+    """
+    found = _named(text)
+    if not isinstance(found, ModuleType):
+        return found
+    there = [one for one in cast("Iterable[object]", vars(found).values()) if _is_workflow(one)]
+    # What a module imports counts when it defines none.
+    here = [one for one in there if one.__module__ == found.__name__] or there
+    names = sorted({one.__name__ for one in here})
+    if len(names) != 1:
+        raise CallerError(
+            f"{text}: module {found.__name__} has {len(names) or 'no'} workflows; name one, as in "
+            f"{found.__name__}:{names[0] if names else 'Name'}" + (f" ({', '.join(names)})" if names else "")
+        )
+    return here[0]
 
 
 def workflow_named(text: str, name: str) -> type[Workflow]:
@@ -61,6 +71,23 @@ def call_target(text: str) -> list[object]:
         raise CallerError(f"{text}: calling it ended the process (SystemExit: {error})") from error
     except Exception as error:  # of the user's own code: the command can't go on, and says so
         raise CallerError(f"{text}: calling it raised {error_text(error)}") from error
+
+
+def _named(text: str) -> ModuleType | type[Workflow]:
+    module_name, _, name = text.partition(":")
+    module = _import(module_name, text)
+    if not name:
+        return module
+    found: object = getattr(module, name, None)
+    if found is None and hasattr(module, "__path__"):
+        found = _import(f"{module_name}.{name}", text)
+    if isinstance(found, ModuleType) or _is_workflow(found):
+        return found
+    raise CallerError(f"{text}: module {module_name} has no workflow named {name!r}; got {found!r}")
+
+
+def _is_workflow(value: object) -> TypeGuard[type[Workflow]]:
+    return isinstance(value, type) and issubclass(value, Workflow) and value is not Workflow
 
 
 def _import(name: str, text: str) -> ModuleType:

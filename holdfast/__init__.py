@@ -29,6 +29,7 @@ from holdfast.actors.workflow.progress import ProgressEvent
 from holdfast.actors.workflow.retry import Retry
 from holdfast.actors.workflow.updates import query, update
 from holdfast.actors.workflow.workflow import Workflow
+from holdfast.actors.workflow_graph import workflow_graph
 from holdfast.runtime.actor import Actor
 from holdfast.runtime.alarms import Alarm
 from holdfast.runtime.errors import DeadlockError
@@ -90,4 +91,5 @@ __all__ = [
     "update",
     "run_graph",
     "workflow",
+    "workflow_graph",
 ]

@@ -119,6 +119,19 @@ def _parser() -> argparse.ArgumentParser:
         listing.add_argument("modules", nargs="+", metavar="MODULE", help="as in an import statement")
         listing.set_defaults(command=command)
 
+    graph = commands.add_parser(
+        "graph", help="draw the flow of a workflow, read from its source, with what lint finds"
+    )
+    graph.add_argument(
+        "target", metavar="MODULE[:WORKFLOW]", help="module with the workflow (app.orders, app.orders:Order)"
+    )
+    graph.add_argument(
+        "--format", choices=("mermaid", "svg", "json"),
+        help="mermaid by default; with --out what the file's name says (.svg, .json)",
+    )  # fmt: skip
+    graph.add_argument("--out", type=Path, metavar="FILE", help="write to a file in place of the output")
+    graph.set_defaults(command=_graph)
+
     dead = commands.add_parser("dead", help="look at dead letters, and let them go on")
     dead.add_argument("folder", type=Path)
     verbs = dead.add_subparsers(required=True, metavar="list|show|redrive")
@@ -287,6 +300,27 @@ def _lint(options: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     return 1 if findings else 0
+
+
+def _graph(options: argparse.Namespace) -> int:
+    from holdfast.actors.code_target import workflow_target
+    from holdfast.actors.workflow_graph import workflow_graph
+    from holdfast.storage.errors import CallerError
+
+    sys.path.insert(0, "")
+    graph = workflow_graph(workflow_target(options.target))
+    out = cast("Path | None", options.out)
+    by_name = {".svg": "svg", ".json": "json"}.get("" if out is None else out.suffix, "mermaid")
+    text = {"mermaid": graph.mermaid, "svg": graph.svg, "json": graph.json}[options.format or by_name]()
+    if out is None:
+        print(text.removesuffix("\n"))
+        return 0
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CallerError(f"{out} can't be written: {error}") from error
+    print(f"wrote {out}")
+    return 0
 
 
 def _dead_list(options: argparse.Namespace) -> int:
