@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from holdfast.examples.events_pipeline.command import add_arguments
+    from holdfast.examples.templates.new_file import TEMPLATES
 
     parser = argparse.ArgumentParser("holdfast", description="Durable actors and workflows in one folder.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -48,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="send events through a pipeline; killed, it goes on where it was")
     add_arguments(demo)
     demo.set_defaults(command=_demo)
+
+    new = commands.add_parser("new", help="write a program with a workflow, and its tests, to begin from")
+    new.add_argument("template", choices=TEMPLATES)
+    new.add_argument("--out", type=Path, metavar="FILE.py", help="where to; TEMPLATE.py by default")
+    new.set_defaults(command=_new)
 
     check = commands.add_parser("check", help="is everything in a folder as it must be?  exit code 1 if not")
     check.add_argument("folder", type=Path)
@@ -155,6 +161,14 @@ def _demo(options: argparse.Namespace) -> int:
     from holdfast.examples.events_pipeline.command import run_command
 
     return run_command(options)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from holdfast.examples.templates.new_file import new_file
+
+    path = new_file(options.template, options.out)
+    print(f"wrote {path}; run it: python {path}; test it: pytest {path}")
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

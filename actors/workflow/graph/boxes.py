@@ -88,7 +88,7 @@ def box_of(node: Node) -> Box:
 
 
 def wrap(text: str, cells: int, most: int) -> list[str]:
-    """A text in lines of so many cells, cut at the end if need be; broken at blanks or signs where there are any."""
+    """A text in lines of so many cells, broken at blanks or signs if may be, cut at the end if need be."""
     lines: list[str] = []
     rest = one_line(text)
     while cells_of(rest) > cells and len(lines) < most - 1:

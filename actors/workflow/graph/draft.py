@@ -30,15 +30,15 @@ class LoopFrame:
     """Where `break` and `continue` lead."""
 
     head: int
-    breaks: list[Loose] = field(default_factory=list)
+    breaks: list[Loose] = field(default_factory=list[Loose])
 
 
 @dataclass
 class FinallyFrame:
     """A `finally` that jumps go through, with the jumps that did."""
 
-    entering: list[Loose] = field(default_factory=list)
-    jumps: list[Jump] = field(default_factory=list)
+    entering: list[Loose] = field(default_factory=list[Loose])
+    jumps: list[Jump] = field(default_factory=list[Jump])
 
 
 @dataclass
@@ -48,7 +48,7 @@ class FunctionFrame:
     drawn_in_place: bool
     # A plain function that gives something to be awaited: what it returns is waited for.
     awaits_result: bool = False
-    returns: list[Loose] = field(default_factory=list)
+    returns: list[Loose] = field(default_factory=list[Loose])
 
 
 Frame: TypeAlias = LoopFrame | FinallyFrame | FunctionFrame

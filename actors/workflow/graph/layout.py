@@ -67,11 +67,11 @@ class Picture:
 
     width: float = 0.0
     height: float = 0.0
-    frames: list[PlacedFrame] = field(default_factory=list)
-    lines: list[PlacedLine] = field(default_factory=list)
-    labels: list[PlacedLabel] = field(default_factory=list)
-    nodes: list[PlacedNode] = field(default_factory=list)
-    titles: list[PlacedLabel] = field(default_factory=list)
+    frames: list[PlacedFrame] = field(default_factory=list[PlacedFrame])
+    lines: list[PlacedLine] = field(default_factory=list[PlacedLine])
+    labels: list[PlacedLabel] = field(default_factory=list[PlacedLabel])
+    nodes: list[PlacedNode] = field(default_factory=list[PlacedNode])
+    titles: list[PlacedLabel] = field(default_factory=list[PlacedLabel])
 
     def add(self, other: Picture, x: float, y: float) -> None:
         """Put another picture into this one."""

@@ -48,7 +48,7 @@ class Line:
     exit: float  # from the left side of its source
     label_width: float = 0.0
     shown: bool = True
-    points: list[Point] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list[Point])
     label_at: Point | None = None
 
 

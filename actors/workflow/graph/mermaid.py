@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from .model import Block, Edge, Node, NodeKind, WorkflowGraph
+from .source_text import one_line
 
 _SHAPES: Final[dict[NodeKind, tuple[str, str]]] = {
     "start": ("([", "])"),
@@ -98,7 +99,7 @@ def _mark(lines: list[str], name: str, nodes: list[Node], style: str) -> None:
 
 def escaped(text: str) -> str:
     """Text as it may stand between the quotes of a label."""
-    return "".join(char if char.isalnum() or char in _SAFE else f"#{ord(char)};" for char in text)
+    return "".join(char if char.isalnum() or char in _SAFE else f"#{ord(char)};" for char in one_line(text))
 
 
 def _comment(text: str) -> str:

@@ -72,11 +72,12 @@ def _step(call: ast.Call, scope: Scope) -> Operation:
         if name is None:
             settings = {"name": given, **settings}
     else:
-        name, text = _function_name(body, scope), short(body)
+        name = _function_name(body, scope)
+        text = name or short(body)
     before = [*call.args[1:], *(one.value for one in call.keywords if one.arg not in _BODIES)]
     if isinstance(body, ast.Call):  # a partial: what it holds is made here
         before = [*body.args, *(one.value for one in body.keywords), *before]
-    return Operation("step", name or text, name, settings, before)
+    return Operation("step", text, name, settings, before)
 
 
 def _function_name(body: ast.expr, scope: Scope) -> str | None:

@@ -1,0 +1,1 @@
+"""What `holdfast new` writes: each file but `new_file.py` is one template, a program with its tests."""
