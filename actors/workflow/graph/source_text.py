@@ -8,10 +8,10 @@ from typing import Final
 
 from .model import Setting
 
-MAX_TEXT: Final = 80  # characters: three lines of a box
+_TEXT_CHARACTERS: Final = 80  # three lines of a box
 
 
-def short(node: ast.AST, limit: int = MAX_TEXT) -> str:
+def short(node: ast.AST, limit: int = _TEXT_CHARACTERS) -> str:
     """An expression on one line, cut at the end.
 
     What it awaits is a node before it, so here it is `result`.
@@ -63,7 +63,7 @@ def text_of(node: ast.expr) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def plain(node: ast.expr, limit: int = MAX_TEXT) -> str:
+def plain(node: ast.expr, limit: int = _TEXT_CHARACTERS) -> str:
     """A literal text without its quotes, anything else as it is written."""
     text = text_of(node)
     return short(node, limit) if text is None else cut_end(one_line(text), limit)
