@@ -21,7 +21,10 @@ from .scope import Function, Method, Scope, method_context
 from .source_text import setting
 from .walk import Walk
 
-_OPTIONS: Final = ("title", "version", "retry", "step_timeout", "max_running", "deadline", "events", "states")
+_OPTIONS: Final = (
+    "title", "description", "author", "retry", "step_timeout", "max_running", "max_steps", "deadline",
+    "events", "states",
+)  # fmt: skip
 
 
 def graph_of_class(workflow: type[Workflow]) -> WorkflowGraph:

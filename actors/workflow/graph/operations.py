@@ -125,6 +125,11 @@ def _child(call: ast.Call, scope: Scope) -> Operation:
     return Operation("child", text, text if known else None, _settings(call), _values(call))
 
 
+def _start(call: ast.Call, scope: Scope) -> Operation:
+    started = _child(call, scope)
+    return started._replace(text=f"start {started.text}")
+
+
 def _send(call: ast.Call, scope: Scope) -> Operation:
     event = plain(call.args[2], 40) if len(call.args) > 2 else "event"  # send(Other, id, event)
     return Operation("send", f"send {event} to {_first(call)}", None, _settings(call), _values(call))
@@ -154,6 +159,7 @@ _METHODS: Final[dict[str, Callable[[ast.Call, Scope], Operation]]] = {
     "wait_event": _wait,
     "until": _until,
     "child": _child,
+    "start": _start,
     "send": _send,
     "emit": _emit,
     "set_status": _status,

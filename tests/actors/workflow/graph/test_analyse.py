@@ -81,6 +81,7 @@ def kinds(found: WorkflowGraph) -> list[str]:
         ("await self.until(input)", "until", "until input", None),
         ("await self.child(Other, input)", "child", "Other", "Other"),
         ("await self.child(input, 1)", "child", "input", None),
+        ("await self.start(Other, 1, id='x')", "child", "start Other", "Other"),
         ("await self.send(Other, 'x', Go(1))", "send", "send Go(1) to Other", None),
         ("self.emit('stored', input)", "emit", "emit stored", "stored"),
         ("self.set_status('submitted')", "status", "status submitted", "submitted"),

@@ -65,3 +65,11 @@ def test_lines_that_would_cross_are_sorted() -> None:
     assert (items[1].x < items[2].x) == (items[4].x < items[3].x)
     assert items[6].x < items[5].x
     assert items[5].y == items[6].y
+
+
+def test_a_line_that_leaves_beside_the_middle() -> None:
+    """Is as straight: what it leads to stands below where it leaves."""
+    items = boxes(100, 40)
+    line = Line(0, 1, 80)
+    place(items, [line])
+    assert {round(x, 3) for x, _ in line.points} == {80}

@@ -11,12 +11,13 @@ from holdfast.actors.workflow.graph.analyse import graph_of_source
 from holdfast.actors.workflow.graph.boxes import box_of, cells_of, text_width, wrap
 from holdfast.actors.workflow.graph.mermaid import escaped
 from holdfast.actors.workflow.graph.model import Node, Setting, WorkflowGraph
+from holdfast.actors.workflow.graph.source_text import one_line
 from holdfast.actors.workflow.graph.svg_style import CLASSES
 
 HOSTILE = [
     '"quoted" `tick`',
     "]|--> n0; click n0 call f()",
-    "<script>alert(1)</script>&amp;",
+    "<script>alert(1)</script>&amp; a & b",
     "#35; #quot; style a:b#c;",
     "line\nbreak\r\ttab",
     "nul\x00 bidi\u202e lone\ud800 private\ue000",
@@ -71,8 +72,10 @@ def test_svg_is_well_formed(name: str) -> None:
     found = graph(name)
     root = ElementTree.fromstring(found.svg().encode("utf-8"))  # noqa: S314  # our own text
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    drawn = [one.get("data-node") for one in root.iter() if one.get("data-node") is not None]
-    assert sorted(map(str, drawn), key=int) == [str(node.id) for node in found.nodes]
+    titles = {
+        number: next(iter(one)).text for one in root.iter() if (number := one.get("data-node")) is not None
+    }
+    assert titles == {str(node.id): f"{one_line(node.text)} (line {node.line})" for node in found.nodes}
 
 
 def test_svg_knows_light_and_dark() -> None:

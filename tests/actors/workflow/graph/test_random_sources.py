@@ -15,6 +15,7 @@ from holdfast.actors.workflow.graph.analyse import graph_of_source
 from holdfast.actors.workflow.graph.boxes import SMALL_SIZE, text_width
 from holdfast.actors.workflow.graph.layout import Picture, lay_out
 from holdfast.actors.workflow.graph.model import WorkflowGraph
+from holdfast.actors.workflow.graph.source_text import cut_end, one_line
 
 from .random_sources import Source, sources
 
@@ -32,7 +33,11 @@ def test_graphs_of_random_sources(source: Source) -> None:
     check_whole(graph)
     check_mermaid(graph)
     check_svg(graph)
-    check_picture(lay_out(graph))
+    picture = lay_out(graph)
+    check_picture(picture)
+    labelled = Counter(cut_end(one_line(edge.label), 40) for edge in graph.edges if edge.label)
+    assert not Counter(label.text for label in picture.labels) - labelled
+    assert labelled.keys() == {label.text for label in picture.labels}
 
 
 def check_whole(graph: WorkflowGraph) -> None:
