@@ -11,7 +11,7 @@ import sys
 
 import msgspec
 
-from holdfast import Fatal, Retry, RunFailed, Runtime, StepError, Workflow
+from holdfast import Fatal, Retry, RunFailed, Runtime, Workflow
 from holdfast.testing import simulate
 
 
@@ -43,22 +43,18 @@ class Bookings:
 class BookTrip(Workflow):
     """Flight, car, hotel: all of them, or none."""
 
-    retry = Retry(3, "1s")
+    retry = Retry(5, "1s")
 
     async def run(self, trip: Trip) -> list[str]:
-        """Each booking is remembered as soon as it is made."""
-        booked: list[str] = []
-        try:
-            # A step may run twice, so it gives the service a key that is the same each time.
-            booked.append(await self.step(self.book, f"{trip.id}/flight", "a flight", name="book-flight"))
-            booked.append(await self.step(self.book, f"{trip.id}/car", "a car", name="book-car"))
-            booked.append(await self.step(self.book, f"{trip.id}/hotel", trip.hotel, name="book-hotel"))
-        except StepError:
-            for booking in reversed(booked):
-                # Has to succeed some time: it is tried for about a day.
-                await self.step(self.cancel, booking, name="cancel", retry=Retry(30, "10s", cap="1h"))
-            raise  # the run fails, and is kept as a dead letter with the cause
-        return booked
+        """When a step fails for good the run fails, and what those before it did is undone, the last first.
+
+        A step may run twice, so it gives the service a key that is the same each time.  An undo is a step
+        too: it gets the result of what it undoes, and is tried as often.
+        """
+        flight = await self.step(self.book, f"{trip.id}/flight", "a flight", name="flight", undo=self.cancel)
+        car = await self.step(self.book, f"{trip.id}/car", "a car", name="car", undo=self.cancel)
+        hotel = await self.step(self.book, f"{trip.id}/hotel", trip.hotel, name="hotel", undo=self.cancel)
+        return [flight, car, hotel]
 
     async def book(self, key: str, what: str) -> str:
         """Book one thing."""
@@ -111,7 +107,7 @@ def test_a_crash_while_it_cancels() -> None:
     """Killed behind the first cancellation it goes on with the second."""
     bookings = Bookings()
     with simulate(deps=[bookings]) as sim:
-        sim.crash_at(step="cancel")
+        sim.crash_at(step="undo car")
         run = sim.start(BookTrip, Trip("t", "the full hotel"), id="t")
         sim.run_until_idle()
         assert sim.status(run) == "failed"

@@ -93,8 +93,19 @@ def _of_class(
     run = methods.get("run")
     if run is None:
         raise CallerError(f"workflow {name} has no run() with a source that can be read")
-    scope = Scope(run.module, methods, run.node, name, method_context(run.node))
-    return _graph(name, Function(f"{name}.run", run.node, scope), options, findings)
+    updates = [_method(name, one, methods) for one in methods if _is_update(methods[one])]
+    return _graph(name, _method(name, "run", methods), options, findings, updates)
+
+
+def _method(owner: str, name: str, methods: dict[str, Method]) -> Function:
+    node, module = methods[name]
+    return Function(f"{owner}.{name}", node, Scope(module, methods, node, owner, method_context(node)))
+
+
+def _is_update(method: Method) -> bool:
+    """Whether a method may be called from outside while the run goes on, and may have steps."""
+    names = [method.module.full_name(one, frozenset()) or "" for one in method.node.decorator_list]
+    return any(name.rpartition(".")[2] == "update" for name in names)
 
 
 def _of_function(module: ModuleNames, node: FunctionNode, context: str | None) -> WorkflowGraph:
@@ -109,12 +120,18 @@ def _of_function(module: ModuleNames, node: FunctionNode, context: str | None) -
     return _graph(node.name, Function(node.name, node, scope), {}, [])
 
 
-def _graph(name: str, entry: Function, options: dict[str, Setting], findings: list[Finding]) -> WorkflowGraph:
+def _graph(
+    name: str,
+    entry: Function,
+    options: dict[str, Setting],
+    findings: list[Finding],
+    updates: Sequence[Function] = (),
+) -> WorkflowGraph:
     try:
-        counted = Walk(entry)
+        counted = Walk(entry, updates)
         counted.go()
         once = frozenset(node for node, times in counted.calls.items() if times == 1)
-        walk = Walk(entry, once)
+        walk = Walk(entry, updates, once)
         walk.go()
     except RecursionError:
         raise CallerError(f"the source of {name} is nested too deeply to be looked at") from None

@@ -30,6 +30,8 @@ class Operation(NamedTuple):
 
 _SLEEPS: Final = frozenset({"asyncio.sleep", "anyio.sleep"})
 _BODIES: Final = frozenset({"undo"})
+# What may be asked of a step in place of its result.
+_OUTCOMES: Final = frozenset({"optional", "outcome"})
 
 
 def operation(call: ast.Call, scope: Scope) -> Operation | None:
@@ -44,21 +46,21 @@ def operation(call: ast.Call, scope: Scope) -> Operation | None:
     if scope.is_context(function.value):
         make = _METHODS.get(function.attr)
         return None if make is None else make(call, scope)
-    if function.attr == "optional" and isinstance(function.value, ast.Call):
-        return _optional(call, operation(function.value, scope))
+    if function.attr in _OUTCOMES and isinstance(function.value, ast.Call):
+        return _outcome(call, function.attr, operation(function.value, scope))
     actor = scope.actor(function.value)
     if actor is None:
         return None
     return Operation("actor", f"{actor}.{function.attr}", function.attr, {}, _values(call))
 
 
-def _optional(call: ast.Call, step: Operation | None) -> Operation | None:
+def _outcome(call: ast.Call, name: str, step: Operation | None) -> Operation | None:
     """`self.step(...).optional(default)`: the step, and what comes in place of its result."""
-    if step is None or step.kind != "step":
+    if step is None or not step.waits:
         return None
     values = _values(call)
-    default = setting(values[0]) if values else Setting("None", True)
-    return step._replace(settings={**step.settings, "optional": default}, before=[*step.before, *values])
+    given = setting(values[0]) if values else Setting("as a value", True)
+    return step._replace(settings={**step.settings, name: given}, before=[*step.before, *values])
 
 
 def _step(call: ast.Call, scope: Scope) -> Operation:

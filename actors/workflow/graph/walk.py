@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from .draft import Draft, FunctionFrame
@@ -17,11 +18,21 @@ from .scope import AnyFunction, Function, Scope
 from .shows import Shows
 from .source_text import short
 
+_FROM_OUTSIDE: Final = 2  # calls: however many, it is not one
+
 
 class Walk:
     """Where the walk is, and what it found."""
 
-    def __init__(self, entry: Function, in_place: frozenset[AnyFunction] = frozenset()) -> None:
+    def __init__(
+        self,
+        entry: Function,
+        updates: Sequence[Function] = (),
+        in_place: frozenset[AnyFunction] = frozenset(),
+    ) -> None:
+        """`entry` is run(), `updates` are what may be called from outside; `in_place` is what the first walk
+        found to be called once.
+        """
         from .expressions import Expressions
         from .parallel import Parallel
         from .statements import Statements
@@ -38,6 +49,12 @@ class Walk:
         self._waiting: list[Function] = [entry]
         self._queued: set[AnyFunction] = {entry.node}
         self._calls_to_draw: list[tuple[int, AnyFunction]] = []
+        for function in updates:
+            if self.shows.function(function):
+                self.calls[function.node] += _FROM_OUTSIDE
+                self._queued.add(function.node)
+                self._waiting.append(function)
+                self._calls_to_draw.append((0, function.node))
 
     def go(self) -> None:
         """Draw the first function, and all that it calls."""

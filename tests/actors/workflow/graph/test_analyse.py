@@ -117,6 +117,12 @@ def test_settings_are_kept_as_written() -> None:
     }
 
 
+def test_outcomes() -> None:
+    """A step's failure as a value is a setting of the step, or of the child."""
+    found = graph("await self.step(body).outcome()\nawait self.child(Other, 1).optional(default=0)")
+    assert [list(node.settings) for node in found.nodes[1:3]] == [["outcome"], ["optional"]]
+
+
 def test_options_of_the_class() -> None:
     """Class options are part of the graph, with those of its bases."""
     source = (
@@ -459,6 +465,33 @@ def test_a_plain_method_that_gives_a_step() -> None:
     """Awaiting what it returns is waiting for the step."""
     found = graph("await self.one()", "def one(self):\n    return self.step(a)\n")
     assert [(node.text, node.begins) for node in found.nodes[1:3]] == [("self.one()", False), ("a", False)]
+
+
+def test_updates() -> None:
+    """An update that does something is drawn by itself: it comes from outside."""
+    found = graph(
+        "await self.change(1)",
+        """
+            @update
+            async def change(self, x):
+                await self.step(a)
+            @holdfast.update
+            def note(self, x):
+                self.x = x
+            @query
+            def look(self):
+                return self.x
+        """,
+    )
+    assert [node.text for node in found.nodes] == [
+        "run(input)",
+        "self.change(1)",
+        "end",
+        "change(x)",
+        "a",
+        "end",
+    ]
+    assert [(edge.source, edge.target) for edge in found.edges if edge.kind == "calls"] == [(0, 3), (1, 3)]
 
 
 def test_a_function_that_is_a_workflow() -> None:
