@@ -22,8 +22,8 @@ from .source_text import setting
 from .walk import Walk
 
 _OPTIONS: Final = (
-    "title", "description", "author", "retry", "step_timeout", "max_running", "max_steps", "deadline",
-    "events", "states",
+    "about", "title", "description", "author", "retry", "step_timeout", "max_running", "max_steps",
+    "deadline", "events", "states", "retention",
 )  # fmt: skip
 
 
@@ -40,6 +40,9 @@ def graph_of_class(workflow: type[Workflow]) -> WorkflowGraph:
         file = _file_of(one)
         source = _read(file)
         module = _module(source, file)
+        function = module.functions.get(one.__name__)
+        if function is not None and module.is_workflow_function(one.__name__):
+            return _of_function(module, function, None, lint_source(source, file, only=one.__name__))
         definition = _class_at(module, one)
         parts.append((module, definition))
         findings += lint_source(source, file, only=definition.name)
@@ -65,7 +68,7 @@ def graph_of_source(
             )
         (name,) = found
     if name in module.functions:
-        return _of_function(module, module.functions[name], context)
+        return _of_function(module, module.functions[name], context, lint_source(source, file, only=name))
     if name not in module.classes or "run" not in module.methods(name):
         raise CallerError(f"{file} has no workflow {name!r} with a run(); got {', '.join(module.classes)}")
     parts = [(module, module.classes[one]) for one in module.line(name)]
@@ -108,7 +111,9 @@ def _is_update(method: Method) -> bool:
     return any(name.rpartition(".")[2] == "update" for name in names)
 
 
-def _of_function(module: ModuleNames, node: FunctionNode, context: str | None) -> WorkflowGraph:
+def _of_function(
+    module: ModuleNames, node: FunctionNode, context: str | None, findings: list[Finding]
+) -> WorkflowGraph:
     parameters = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
     if context is None:
         context = parameters[0] if parameters else ""
@@ -117,7 +122,14 @@ def _of_function(module: ModuleNames, node: FunctionNode, context: str | None) -
             f"{node.name}() has no parameter {context!r}; got {', '.join(parameters) or 'none'}"
         )
     scope = Scope(module, {}, node, node.name, frozenset({context}))
-    return _graph(node.name, Function(node.name, node, scope), {}, [])
+    options = {
+        one.arg: setting(one.value)
+        for decorator in node.decorator_list
+        if isinstance(decorator, ast.Call)
+        for one in decorator.keywords
+        if one.arg in _OPTIONS
+    }
+    return _graph(node.name, Function(node.name, node, scope), options, findings)
 
 
 def _graph(

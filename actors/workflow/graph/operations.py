@@ -48,6 +48,8 @@ def operation(call: ast.Call, scope: Scope) -> Operation | None:
         return None if make is None else make(call, scope)
     if function.attr in _OUTCOMES and isinstance(function.value, ast.Call):
         return _outcome(call, function.attr, operation(function.value, scope))
+    if _is_actions(function.value, scope):
+        return Operation("step", function.attr, function.attr, {}, _values(call))
     actor = scope.actor(function.value)
     if actor is None:
         return None
@@ -82,8 +84,33 @@ def _step(call: ast.Call, scope: Scope) -> Operation:
     return Operation("step", text, name, settings, before)
 
 
+def _action(call: ast.Call, scope: Scope) -> Operation:
+    """`self.run_action(action, ...)`: a step named after the action."""
+    body = call.args[0] if call.args else call.func
+    name = _function_name(body, scope)
+    return Operation("step", name or short(body), name, {}, _values(call)[1:])
+
+
+def _is_actions(node: ast.expr, scope: Scope) -> bool:
+    """`self.actions`, of which each method is an action."""
+    return isinstance(node, ast.Attribute) and node.attr == "actions" and scope.is_context(node.value)
+
+
 def _function_name(body: ast.expr, scope: Scope) -> str | None:
     """The name that a step gets from its function; None when only the run knows the function."""
+    if (
+        isinstance(body, ast.Call)
+        and isinstance(body.func, ast.Attribute)
+        and body.func.attr == "with_options"
+    ):
+        given = [one.value for one in body.keywords if one.arg == "step"]
+        return text_of(given[0]) if given else _function_name(body.func.value, scope)
+    if isinstance(body, ast.Name) and body.id in scope.module.functions:
+        for decorator in scope.module.functions[body.id].decorator_list:
+            if isinstance(decorator, ast.Call):  # an action with a name of its own
+                for one in decorator.keywords:
+                    if one.arg == "name":
+                        return text_of(one.value)
     if isinstance(body, ast.Lambda):
         return "<lambda>"
     if isinstance(body, ast.Attribute):
@@ -166,6 +193,7 @@ _METHODS: Final[dict[str, Callable[[ast.Call, Scope], Operation]]] = {
     "emit": _emit,
     "set_status": _status,
     "continue_as_new": _continue,
+    "run_action": _action,
 }
 
 

@@ -8,6 +8,7 @@ calls what, and code that calls itself comes to an end.
 from __future__ import annotations
 
 import ast
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -106,10 +107,7 @@ class Walk:
         draft.frames = [FunctionFrame(drawn_in_place=False)]
         draft.loose = []
         name = "lambda" if isinstance(node, ast.Lambda) else node.name
-        arguments = short(node.args)
-        for context in function.scope.contexts:
-            arguments = arguments.removeprefix(context).removeprefix(", ")
-        start = draft.add("start", f"{name}({arguments})", lines(node))
+        start = draft.add("start", f"{name}({_parameters(function)})", lines(node))
         self._body(function)
         if draft.loose:
             draft.add("end", "end", end_of(node))
@@ -126,3 +124,11 @@ class Walk:
             self.expressions.visit(function.node.body)
         else:
             self.statements.all(function.node.body)
+
+
+def _parameters(function: Function) -> str:
+    """The parameters of a function, but for the workflow."""
+    arguments = copy.deepcopy(function.node.args)
+    for some in (arguments.posonlyargs, arguments.args, arguments.kwonlyargs):
+        some[:] = [one for one in some if one.arg not in function.scope.contexts]
+    return short(arguments)

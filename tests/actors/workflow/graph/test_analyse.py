@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+import time
 
 import pytest
 
-from holdfast import CallerError, Counter, Workflow, workflow_graph
+from holdfast import CallerError, Counter, Retry, Workflow, WorkflowContext, workflow, workflow_graph
 from holdfast.actors.workflow.graph.analyse import graph_of_source
 from holdfast.actors.workflow.graph.model import Node, WorkflowGraph
 
@@ -24,6 +25,9 @@ from steps import charge as take_money
 LIMIT = "10s"
 
 async def body(*args): ...
+
+@action(name="its-own")
+async def named(*args): ...
 
 class Flow(Workflow):
 """
@@ -69,6 +73,11 @@ def kinds(found: WorkflowGraph) -> list[str]:
         ("await self.step(input)", "step", "input", None),
         ("await self.step(lambda: 1)", "step", "<lambda>", "<lambda>"),
         ("await self.step(functools.partial(body, 1))", "step", "partial", "partial"),
+        ("await self.run_action(take_money, cents=1)", "step", "charge", "charge"),
+        ("await self.run_action(body.with_options(step='pay'), 1)", "step", "pay", "pay"),
+        ("await self.run_action(input, 1)", "step", "input", None),
+        ("await self.actions.charge_card(cents=1)", "step", "charge_card", "charge_card"),
+        ("await self.step(named)", "step", "its-own", "its-own"),
         ("await self.sleep('1h')", "sleep", "sleep 1h", None),
         ("await self.sleep(duration=input)", "sleep", "sleep input", None),
         ("await asyncio.sleep(5)", "sleep", "sleep 5", None),
@@ -512,7 +521,7 @@ def test_a_function_that_is_a_workflow() -> None:
 def test_warnings_of_the_lint() -> None:
     """A finding stands at the node on whose lines it is, or at none."""
     found = graph("x = time.time()\nif time.time() > 1:\n    await self.step(a, time.time())")
-    assert [(one.line, one.node) for one in found.warnings] == [(17, None), (18, 1), (19, 2)]
+    assert [(one.line, one.node) for one in found.warnings] == [(20, None), (21, 1), (22, 2)]
     assert "use self.now()" in found.warnings[0].text
 
 
@@ -520,8 +529,8 @@ def test_lines() -> None:
     """Nodes know their lines; of a statement with a body those of its head."""
     found = graph("if (input and\n        input):\n    await self.step(\n        a,\n    )")
     assert [(node.text, node.line, node.end_line) for node in found.nodes[1:3]] == [
-        ("input and input", 17, 18),
-        ("a", 19, 21),
+        ("input and input", 20, 21),
+        ("a", 22, 24),
     ]
 
 
@@ -538,6 +547,24 @@ class Own(Base):
     async def run(self, x: int) -> None:
         await self.one(x)
         await self.runtime.get(Counter, "n").increment()
+
+
+@workflow(title="A function", retry=Retry(2))
+async def by_function(wf: WorkflowContext, x: int) -> int:
+    """Drawn as a class is."""
+    await wf.step(print, time.time())
+    return x
+
+
+def test_graph_of_a_function() -> None:
+    """A function that `@workflow` made a workflow is drawn from its source, with options and warnings."""
+    found = workflow_graph(by_function)
+    assert [node.text for node in found.nodes] == ["by_function(x: int)", "print", "return x"]
+    assert {name: one.source for name, one in found.options.items()} == {
+        "title": "'A function'",
+        "retry": "Retry(2)",
+    }
+    assert [one.node for one in found.warnings] == [1]
 
 
 def test_graph_of_a_class() -> None:
