@@ -9,7 +9,7 @@ from typing import Final
 from holdfast import CallerError
 
 # Each is a file beside this one, with underscores.
-TEMPLATES: Final = ("saga", "approval", "pipeline", "fan-out")
+TEMPLATES: Final = ("saga", "approval", "pipeline", "cron", "fan-out")
 
 
 def new_file(template: str, out: Path | None = None) -> Path:
