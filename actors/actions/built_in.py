@@ -1,7 +1,7 @@
-"""Actions that are there: log_event, emit, notify, sleep; `http` is in http_action.py.
+"""Actions that are there: log_event, emit, notify, sleep, approve; `http` is in http_action.py.
 
-`sleep` and `emit` are the run's own: in run(), and as nodes of a graph, they are no steps but what
-`self.sleep` and `self.emit` are.
+`sleep`, `emit` and `approve` are the run's own: in run(), and as nodes of a graph, they are no steps but what
+`self.sleep`, `self.emit` and `self.wait_event` are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .http_action import http
 if TYPE_CHECKING:
     from ..workflow.workflow import Workflow
 
-__all__ = ["Notification", "Notifier", "emit", "http", "log_event", "notify", "sleep"]
+__all__ = ["Approval", "Notification", "Notifier", "approve", "emit", "http", "log_event", "notify", "sleep"]
 
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -91,5 +91,27 @@ async def _emit_in_run(workflow: Workflow, name: str, data: object) -> None:
     workflow.emit(name, data)
 
 
+class Approval(msgspec.Struct, frozen=True):
+    """What somebody decided."""
+
+    approved: bool
+    by: str | None = None
+    """The user of the event."""
+    note: str = ""
+
+
+async def _approve(subject: str, timeout: str | float | None = None) -> Approval:
+    """Wait until somebody sends the run the event `approve SUBJECT` or `reject SUBJECT`."""
+    raise CallerError(f"approve({subject!r}): only a run can wait; use it in run(), or as a node of a graph")
+
+
+async def _approve_in_run(workflow: Workflow, subject: str, timeout: str | float | None) -> Approval:
+    yes, no = f"approve {subject}", f"reject {subject}"
+    workflow.emit("waits for approval", {"subject": subject})
+    event = await workflow.wait(yes, no, timeout=timeout)
+    return Approval(event.name == yes, event.user, event.payload if isinstance(event.payload, str) else "")
+
+
+approve = Action[[str, str | float | None], Approval](_approve, name="approve", in_run=_approve_in_run)
 sleep = Action[[str | float], None](_sleep, name="sleep", in_run=_sleep_in_run)
 emit = Action[[str, object], None](_emit, name="emit", in_run=_emit_in_run)

@@ -1,4 +1,4 @@
-"""actors/actions/built_in.py: log_event, emit, notify, sleep."""
+"""actors/actions/built_in.py: log_event, emit, notify, sleep, approve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast import CallerError, Node, Retry, Run, Runtime, Workflow, run_graph
-from holdfast.actions import Notification, Notifier, emit, log_event, notify, sleep
+from holdfast.actions import Approval, Notification, Notifier, approve, emit, log_event, notify, sleep
 from holdfast.testing import simulate
 
 
@@ -79,6 +79,30 @@ def test_sleep_in_a_run_is_the_run_s_own() -> None:
         sim.crash()
         assert sim.result(run) == 5400
         assert sim.bodies_returned() == frozenset()
+
+
+def test_approve_waits_for_somebody() -> None:
+    """By subject, with who it was and what they said; over a crash, and with a timeout."""
+
+    class Asks(Workflow):
+        async def run(self) -> list[str]:
+            chair = await self.run_action(approve, "chair")
+            desk = await self.actions.approve(subject="desk", timeout="1h")
+            assert isinstance(desk, Approval)
+            said = [f"{one.approved} {one.by} {one.note}" for one in (chair, desk)]
+            try:
+                await self.run_action(approve, "lamp", "1h")
+            except TimeoutError:
+                said.append("nobody")
+            return said
+
+    with simulate() as sim:
+        run = sim.start(Asks)
+        sim.send_event(run, "reject desk", "too dear", user="bob")
+        sim.crash()
+        sim.send_event(run, "approve chair", user="ann")
+        sim.advance("2h")
+        assert sim.result(run) == ["True ann ", "False bob too dear", "nobody"]
 
 
 def test_emit_is_the_run_s_own() -> None:
