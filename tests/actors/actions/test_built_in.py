@@ -86,7 +86,7 @@ def test_approve_waits_for_somebody() -> None:
 
     class Asks(Workflow):
         async def run(self) -> list[str]:
-            chair = await self.run_action(approve, "chair")
+            chair = await self.run_action(approve, "chair", None)
             desk = await self.actions.approve(subject="desk", timeout="1h")
             assert isinstance(desk, Approval)
             said = [f"{one.approved} {one.by} {one.note}" for one in (chair, desk)]
