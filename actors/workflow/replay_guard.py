@@ -17,6 +17,7 @@ place, and back.  Steps, actors and everything else outside of run() may do as t
 from __future__ import annotations
 
 import datetime
+import gc
 import random
 import sys
 from collections.abc import Collection, Generator
@@ -98,7 +99,7 @@ def _watch(frame: FrameType, event: str, called: object) -> None:
     while caller is not None and _module(caller) in _IN_ANOTHERS_NAME:
         name = f"{_module(caller)}.{caller.f_code.co_name}"
         caller = caller.f_back
-    if caller is None or not is_users(caller):
+    if caller is None or not is_users(caller) or _collects(frame):
         return
     rule = rule_of(name, 0) or CLOCK
     text = (
@@ -110,6 +111,17 @@ def _watch(frame: FrameType, event: str, called: object) -> None:
         guard.told.append(text)
     if asked:
         raise NotReplayable(text)
+
+
+def _collects(frame: FrameType) -> bool:
+    """Whether a callback of the garbage collector is at work: it comes at any time, not by run()."""
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    at: FrameType | None = frame
+    while at is not None:
+        if at.f_code in codes:
+            return True
+        at = at.f_back
+    return False
 
 
 def _outside(called: object) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import logging
 import os
 import random
@@ -191,6 +192,26 @@ async def test_nothing_of_it_is_left(rt: Runtime) -> None:
     assert ReplayLoop.run_until_rest is ORIGINAL
     ASKS[:] = [TOLD["time.time"]]
     assert await result(rt, "run")
+
+
+async def test_what_the_collector_calls_is_not_run_s_doing(rt: Runtime) -> None:
+    """Its callbacks come at any time, in whatever frame runs then."""
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        time.perf_counter()
+
+    def collect() -> str:
+        gc.collect()
+        return "asked"
+
+    ASKS[:] = [collect]
+    gc.callbacks.append(collected)
+    try:
+        with replay_guard() as told:
+            assert await result(rt, "run") == "asked"
+        assert told == []
+    finally:
+        gc.callbacks.remove(collected)
 
 
 def test_it_works_around_a_simulation() -> None:
