@@ -1,11 +1,11 @@
 """For tests of your own actors and workflows: simulation, crashes anywhere, properties of replay, a guard."""
 
-from ..actors.workflow.replay_guard import replay_guard
 from .actor_machine import actor_machine
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ProcessDied, ReplayViolation
 from .replay_check import check_replay
 from .replay_exported import replay_exported
+from .replay_guard import replay_guard
 from .replay_property import replay_property
 from .sim_run import Pending, SimRun
 from .simulation import Simulation, simulate

@@ -3,7 +3,7 @@
 It reads source and runs none of it.  For each workflow of a module it looks at run(), and from there at the
 methods of the class and the functions of the module that are called by name.  What is given to `step` is a
 step's body and may do as it likes.  What it can't see: code of other modules, and calls through variables;
-the guard for tests (replay_guard.py) sees those.
+the guard for tests (testing/replay_guard.py) sees those.
 
 A line that ends with the comment `# holdfast: allow` is left out.
 """

@@ -25,10 +25,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from ..errors import NotReplayable
-from .lint_rules import CLOCK, rule_of
-from .replay_loop import ReplayLoop
-from .user_lines import is_users, place
+from ..actors.errors import NotReplayable
+from ..actors.workflow.lint_rules import CLOCK, rule_of
+from ..actors.workflow.replay_loop import ReplayLoop
+from ..actors.workflow.user_lines import is_users, place
 
 _CLOCKS: Final = frozenset(
     {

@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import monotonic as ticks
 from types import FunctionType
@@ -23,6 +23,7 @@ import pytest
 from holdfast import Counter, Runtime, Workflow
 from holdfast.actors.errors import NotReplayable, RunFailed
 from holdfast.actors.workflow.replay_loop import ReplayLoop
+from holdfast.runtime.clock import ManualClock
 from holdfast.testing import replay_guard, simulate
 from tests.actors.workflow.support import soon
 
@@ -80,6 +81,13 @@ TOLD: dict[str, Callable[[], object]] = {
     "os.urandom": lambda: os.urandom(4),
     "secrets.token_hex": lambda: secrets.token_hex(),
 }
+
+
+@pytest.fixture
+async def rt(folder: Path, clock: ManualClock) -> AsyncIterator[Runtime]:
+    """An open runtime whose time stands still."""
+    async with Runtime(folder, clock=clock) as running:
+        yield running
 
 
 async def result(rt: Runtime, where: str) -> str:
