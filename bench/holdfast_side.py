@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from holdfast import Actor, Counter, Runtime, Workflow
-from holdfast.storage.commit_log import SlowCommits
 
+from .slow_disk import SlowCommits
 from .workload import Event, Receipt, Sample, drive, make_events, validate
 
 

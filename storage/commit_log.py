@@ -150,22 +150,6 @@ class LmdbCommitLog:
         )
 
 
-class SlowCommits:
-    """A commit log that adds a delay to each of the two flushes of every commit: a slow disk for benches."""
-
-    def __init__(self, log: CommitLog, flush_seconds: float) -> None:
-        self._log = log
-        self._flush_seconds = flush_seconds
-
-    def commit(self, writes: Mapping[bytes, bytes | None], staged: Callable[[], None]) -> CommitResult:
-        result = self._log.commit(writes, staged)
-        time.sleep(2 * self._flush_seconds)
-        return result
-
-    def space(self) -> Space:
-        return self._log.space()
-
-
 def read_sequence(environment: Environment) -> tuple[int, int, int]:
     """Sequence number of the last durable commit, next actor number, next type number."""
     with environment.lmdb.begin() as txn:
