@@ -19,10 +19,14 @@ from typing import TYPE_CHECKING, cast, get_args
 from holdfast.actors.workflow.head import RunStatus
 from holdfast.actors.workflow.journal import Record
 from holdfast.runtime.clock import moment
+from holdfast.runtime.error_text import shorten
 from holdfast.storage.errors import HoldfastError
 
 if TYPE_CHECKING:
     from holdfast.actors.handle import RunInfo
+
+# Of what stands on one line of a listing.
+_LINE_CHARACTERS = 200
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -198,7 +202,7 @@ def _runs(options: argparse.Namespace) -> int:
 
     with FolderView(options.folder) as view:
         for run in view.runs(options.status):
-            error = "" if run.error is None else f"  {_shorten(str(run.error))}"
+            error = "" if run.error is None else f"  {shorten(str(run.error), _LINE_CHARACTERS)}"
             print(f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.status:<10}  {run.workflow}/{run.id}{error}")
     return 0
 
@@ -232,7 +236,8 @@ def _history(options: argparse.Namespace) -> int:
     state = "" if info.state is None else f", {info.state}"
     print(f"{info.workflow}/{info.id}: {info.status}{state}, {len(records)} records")
     for position, record in records:
-        print(f"{position:6}  {moment(record.at_ms):%Y-%m-%d %H:%M:%S.%f}  {_shorten(record_text(record))}")
+        text = shorten(record_text(record), _LINE_CHARACTERS)
+        print(f"{position:6}  {moment(record.at_ms):%Y-%m-%d %H:%M:%S.%f}  {text}")
     return 0
 
 
@@ -355,6 +360,7 @@ def _dead_list(options: argparse.Namespace) -> int:
 
 def _dead_show(options: argparse.Namespace) -> int:
     from holdfast.actors.folder_view import FolderView
+    from holdfast.actors.workflow.journal_text import record_text
 
     with FolderView(options.folder) as view:
         for letter in view.failed_runs():
@@ -366,7 +372,7 @@ def _dead_show(options: argparse.Namespace) -> int:
                 print(f"error           {letter.error}")
                 print(f"input           {letter.input}")
                 for record in letter.history:
-                    print(f"    {_show(record)}")
+                    print(f"    {shorten(record_text(record), _LINE_CHARACTERS)}")
                 return 0
     print(f"holdfast: no failed run {options.id} in {options.folder}", file=sys.stderr)
     return 1
@@ -380,20 +386,6 @@ def _dead_redrive(options: argparse.Namespace) -> int:
         importlib.import_module(module)
     print(asyncio.run(redrive(options.folder, options.id)))
     return 0
-
-
-def _shorten(text: str) -> str:
-    """A text that leaves a listing readable."""
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _show(record: Record) -> str:
-    """A record of a history on one line, without results and traces."""
-    parts = [type(record).__name__]
-    texts, numbers = ("name", "tag", "error"), ("attempt", "attempts", "number")
-    parts += [str(getattr(record, name)) for name in texts if hasattr(record, name)]
-    parts += [f"{name}={getattr(record, name)}" for name in numbers if hasattr(record, name)]
-    return "  ".join(parts)
 
 
 if __name__ == "__main__":

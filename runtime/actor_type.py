@@ -41,7 +41,7 @@ class ActorType:
         self.number = number
         self.number_bytes = number.to_bytes(2, "big")
         self.fields = FieldPlan(actor_class)
-        self.methods = self.make_methods(actor_class)
+        self.methods = self.make_methods()
         self.ref_class: type[Ref] = make_ref_class(self.name, self.methods)
         self.index_prefixes = tuple(
             layout.FIELD_INDEX + self.number_bytes + bytes((position,))
@@ -61,9 +61,9 @@ class ActorType:
     def left_memory(self, activation: Activation) -> None:
         """For the layer above: the directory let an activation go."""
 
-    def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
+    def make_methods(self) -> dict[str, MethodPlan]:
         """The methods that may be called from outside."""
-        return method_plans(actor_class)
+        return method_plans(self.actor_class)
 
     def index_keys(self, instance: object, owner: bytes) -> tuple[bytes, ...]:
         """The entries of the fields' indexes for an actor; `owner` is its number as it stands in keys."""

@@ -1,6 +1,6 @@
-"""Exceptions as text that can be kept.
+"""Exceptions as text that can be kept, and texts that leave a message readable.
 
-It is always valid Unicode and never too long, whatever the exception's `__str__` does.
+What is kept is always valid Unicode and never too long, whatever the exception's `__str__` does.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ def last_frames(error: BaseException) -> tuple[type[BaseException], BaseExceptio
 def clean(text: str) -> str:
     """The text with lone surrogates written out; they can't be stored."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text, without its end when it is longer than `limit`: for messages and listings."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def cut(text: str, limit: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 import msgspec
 
 from .codec import BAD_VALUE, ENCODER, SCALARS, reason
+from .error_text import shorten
 from .errors import InvalidActor, InvalidArgument, InvalidResult
 
 Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
@@ -165,8 +166,8 @@ class MethodPlan:
             return decode(ENCODER.encode(value))
         except BAD_VALUE as error:
             raise InvalidArgument(
-                f"{ref}.{self.name}: argument {name!r}: {reason(error)}; got {_shorten(value)} of type "
-                f"{type(value).__qualname__}"
+                f"{ref}.{self.name}: argument {name!r}: {reason(error)}; got {shorten(repr(value), 80)} of "
+                f"type {type(value).__qualname__}"
             ) from None
 
 
@@ -205,8 +206,3 @@ def _decoder(hint: object, what: str) -> Callable[[bytes], object]:
 
 class _NeverAType:
     """Stands for "no plain scalar": no value has this class."""
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

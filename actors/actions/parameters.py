@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, cast, get_args, get_origin
 import msgspec
 
 from ...runtime.codec import BAD_VALUE, ENCODER, SCALARS, reason
+from ...runtime.error_text import shorten
 from ..errors import InvalidAction, InvalidParameters
 from ..json_schema import json_schema
 
@@ -166,7 +167,4 @@ def type_text(hint: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    if len(text) > _SHOWN_CHARACTERS:
-        text = text[: _SHOWN_CHARACTERS - 3] + "..."
-    return f"{text} of type {type(value).__qualname__}"
+    return f"{shorten(repr(value), _SHOWN_CHARACTERS)} of type {type(value).__qualname__}"

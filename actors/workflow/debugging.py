@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from ...runtime.actor import set_activation
+from ...runtime.error_text import shorten
 from ..errors import ErrorRecord, record_error
 from .fold import Fold
 from .journal import Record, decode_records, journal_prefix
@@ -168,4 +169,4 @@ def _shown(value: object) -> str:
         text = repr(value)
     except Exception as error:  # of user code: the rest of the view is worth more
         text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
-    return text if len(text) <= 500 else text[:497] + "..."
+    return shorten(text, 500)

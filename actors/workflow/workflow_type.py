@@ -11,6 +11,7 @@ import msgspec
 from ...runtime.actor_type import ActorType
 from ...runtime.codec import BAD_VALUE, ENCODER, reason
 from ...runtime.durations import to_seconds
+from ...runtime.error_text import shorten
 from ...runtime.errors import InvalidActor
 from ...runtime.fields import declared_hints
 from ...runtime.methods import MethodPlan
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .live_run import LiveRun
 
 MAX_INPUT_BYTES: Final = 8 << 20
+_SHOWN_CHARACTERS: Final = 200
 
 
 class WorkflowType(ActorType):
@@ -169,7 +171,7 @@ class WorkflowType(ActorType):
         if run is not None and run.resting:
             run.engine.left_memory(run)
 
-    def make_methods(self, actor_class: type) -> dict[str, MethodPlan]:
+    def make_methods(self) -> dict[str, MethodPlan]:
         """A run is driven by the engine; nothing of it is called from outside."""
         return {}
 
@@ -184,7 +186,8 @@ class WorkflowType(ActorType):
             decoded = self._decode_input(encoded)
         except BAD_VALUE as error:
             raise InvalidInput(
-                f"the input of {self.name} doesn't match run(): {reason(error)}; got {_shorten(value)}"
+                f"the input of {self.name} doesn't match run(): {reason(error)}; got "
+                f"{shorten(repr(value), _SHOWN_CHARACTERS)}"
             ) from error
         if len(encoded) > MAX_INPUT_BYTES:
             raise InvalidInput(
@@ -208,8 +211,8 @@ class WorkflowType(ActorType):
             self._decode_output(encoded)
         except BAD_VALUE as error:
             raise TypeError(
-                f"{self.name}.run() returned {_shorten(value)}, which doesn't match its annotation: "
-                f"{reason(error)}"
+                f"{self.name}.run() returned {shorten(repr(value), _SHOWN_CHARACTERS)}, which doesn't match "
+                f"its annotation: {reason(error)}"
             ) from error
         if len(encoded) > MAX_INPUT_BYTES:
             raise TypeError(
@@ -220,8 +223,3 @@ class WorkflowType(ActorType):
     def decode_output(self, encoded: bytes | msgspec.Raw) -> object:
         """A stored result as its type."""
         return self._decode_output(encoded)
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else text[:197] + "..."
