@@ -181,7 +181,7 @@ class Schedule(Actor):
         # An id of its own also beside a planned time, and after the schedule was deleted and made anew.
         fire = msgspec.structs.replace(fire, run=f"{fire.run}/trigger-{state.triggers}")
         taken = self._take(fire, now_ms, overlap or state.definition.overlap)
-        self._set_alarms(now_ms)
+        self._set_alarms()
         return fire.run if taken == "started" else None
 
     async def backfill(
@@ -227,7 +227,7 @@ class Schedule(Actor):
             )
         if state.status != "paused":
             self._start_waiting(now_ms)
-        self._set_alarms(now_ms)
+        self._set_alarms()
         return found
 
     # -- looking ---------------------------------------------------------------------------------------------
@@ -285,9 +285,9 @@ class Schedule(Actor):
         else:
             if state.status == "stuck":
                 state.status, state.error, state.tries = "active", None, 0
-        self._set_alarms(now_ms)
+        self._set_alarms()
 
-    def _set_alarms(self, now_ms: int) -> None:
+    def _set_alarms(self) -> None:
         state = self.state
         if state.status == "stuck":
             seconds = min(_FIRST_AGAIN_SECONDS * 2 ** min(state.tries - 1, 10), _LAST_AGAIN_SECONDS)

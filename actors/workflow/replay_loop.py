@@ -195,9 +195,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                             handle.context.run(callback, *handle.args)
                         except KeyboardInterrupt:
                             raise
-                        except (
-                            BaseException
-                        ) as mistake:  # of a callback: it ends the run; SystemExit also of a task
+                        except BaseException as mistake:
+                            # Of a callback: it ends the run; a SystemExit also of a task.
                             self.mistake = self.mistake or mistake
                 ready = self._ready
         finally:

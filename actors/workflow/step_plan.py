@@ -57,8 +57,9 @@ class StepPlan:
             self._decode = msgspec.msgpack.Decoder().decode
 
     def copy_arguments(self, args: tuple[object, ...], where: object) -> tuple[object, ...]:
-        """The arguments as the body gets them; raises `InvalidValue` when one doesn't match its "
-        "annotation."""
+        """The arguments as the body gets them; raises `InvalidValue` when one doesn't match its
+        annotation.
+        """
         copiers = self._copiers
         copied: list[object] = []
         for position, value in enumerate(args):

@@ -17,7 +17,6 @@ _Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.DictComp | ast.Gene
 _GIVEN_ON: Final = frozenset({"asyncio.shield", "asyncio.ensure_future"})
 _SPAWNS: Final = frozenset({"create_task", "ensure_future"})
 _SOON: Final = frozenset({"start_soon"})
-_ASYNC_MODULES: Final = ("asyncio.", "anyio.")
 
 
 class Expressions:
