@@ -1,31 +1,26 @@
-"""Verbs over many runs at once, and what the audit tells of them."""
+"""Verbs over many runs at once: `Runtime.control`.
+
+Each run is asked as `Run` asks one, in a commit of its own; what one refuses is told and stops nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from ..runtime.address import ActorKey, show_address
-from ..runtime.clock import moment
-from ..storage import layout
 from ..storage.errors import CallerError, HoldfastError
-from ..storage.keys import decode_key, next_prefix
 from .handle import Run
-from .workflow.audit import Deed, decode_audit
 from .workflow.run_index import RunFilter, list_runs
 
 if TYPE_CHECKING:
-    from ..runtime.ref import Ref
     from .workflow_calls import WorkflowCalls
 
 Verb: TypeAlias = Literal[
     "pause", "resume", "cancel", "terminate", "restart", "retry_now", "redrive", "purge"
 ]
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
-_PAGE: Final = 256
 
 
 class BulkResult(msgspec.Struct, frozen=True):
@@ -99,40 +94,3 @@ async def _sleep(system: WorkflowCalls, seconds: float) -> None:
 
     system.clock.call_later(seconds, wake)
     await future
-
-
-def read_audit(system: WorkflowCalls, ref: Ref | None, since: datetime | None, limit: int) -> list[Deed]:
-    """See `Runtime.audit`."""
-    start = layout.AUDIT
-    if since is not None:
-        if since.tzinfo is None:
-            raise CallerError(f"since must be a datetime with a zone; got {since!r}")
-        start += layout.time_bytes(round(since.timestamp() * 1000))
-    end = next_prefix(layout.AUDIT)
-    deeds: list[Deed] = []
-    while len(deeds) < limit:
-        page = system.reader.scan(start, end, True, _PAGE)
-        for _, stored in page:
-            record = decode_audit(stored)
-            if ref is None or (record.type == ref.type.number_bytes and record.key == ref.key_bytes):
-                deeds.append(_deed(system, stored))
-        if len(page) < _PAGE:
-            break
-        end = page[-1][0]
-    return deeds[:limit]
-
-
-def _deed(system: WorkflowCalls, stored: bytes) -> Deed:
-    record = decode_audit(stored)
-    key = decode_key(record.key)
-    assert not isinstance(key, bytes), "no actor has such a key"
-    shown: ActorKey = key
-    return Deed(
-        moment(record.at_ms),
-        record.who,
-        record.verb,
-        show_address(system.actor_types.name_of(record.type), shown),
-        record.before,
-        record.after,
-        record.reason,
-    )

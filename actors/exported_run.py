@@ -18,7 +18,7 @@ from .workflow.journal import Record, encode_record
 from .workflow.journal_text import record_text
 
 if TYPE_CHECKING:
-    from .handle import RunInfo
+    from .run_info import RunInfo
 
 FORMAT: Final = 1
 

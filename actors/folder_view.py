@@ -19,7 +19,8 @@ from ..storage.environment import Environment
 from ..storage.errors import Damaged
 from ..storage.keys import decode_key
 from ..storage.values import open_value
-from .handle import DeadLetter, RunInfo, dead_letter, info_of
+from .dead_letter import DeadLetter, dead_letter
+from .run_info import RunInfo, info_of
 from .workflow.head import RunHead
 from .workflow.journal import Record, decode_records, journal_prefix, position_key
 

@@ -1,30 +1,32 @@
 """A handle of a run: what code outside holds of it.
 
-Any number of them, for ever; none keeps the run in memory.
+Any number of them, for ever; none keeps the run in memory.  What is asked of it is looked up on disk, or goes
+to the engine: messages to workflow/messages.py, verbs to workflow/control.py.
+
+Promises
+  * P3: what it tells is durable, and so is what it was asked to do when it returns.
+  * A handle that a tenant's view gave finds no run of another tenant.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from ..runtime.address import GivenKey, normal_key, show_key
 from ..runtime.chain import CALLER
-from ..runtime.clock import moment
-from ..runtime.codec import decode_to_show, encode
+from ..runtime.codec import encode
 from ..storage.errors import CallerError
-from .errors import ErrorRecord, RunNotFound
+from .dead_letter import DeadLetter, dead_letter
+from .errors import RunNotFound
 from .exported_run import export_run
 from .ids import new_id
+from .run_info import RunInfo, run_info
 from .workflow.control import By
 from .workflow.events import check_event_id, encode_event
-from .workflow.fold import Fold
-from .workflow.head import RunHead, RunStatus
-from .workflow.journal import EventArrived, Failed, Record, StepFailed, decode_records, journal_prefix
-from .workflow.labels import NO_LABELS
+from .workflow.journal import EventArrived, Record, decode_records, journal_prefix
 from .workflow.live_run import LiveRun
 from .workflow.run_id import check_run_id
 from .workflow.saying import data_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ..runtime.address import ActorKey
     from ..runtime.ref import Ref
     from .workflow.control import Control
+    from .workflow.head import RunStatus
     from .workflow.progress import ProgressEvent
     from .workflow.workflow import Workflow
     from .workflow.workflow_type import WorkflowType
@@ -41,41 +44,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Out = TypeVar("Out")
-
-
-class RunInfo(msgspec.Struct, frozen=True):
-    """What is known of a run without its journal."""
-
-    workflow: str
-    id: str
-    status: RunStatus
-    created_at: datetime
-    updated_at: datetime
-    correlation_id: str
-    error: ErrorRecord | None = None
-    fingerprint: str = ""
-    """Of the code that last drove the run: another one means that a method of its class was changed."""
-    state: str | None = None
-    """Its business state."""
-    ref: tuple[str, str] | None = None
-    tenant: str | None = None
-    tags: dict[str, str] = {}
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A failed run, kept until it is redriven: input, cause, attempts, history."""
-
-    workflow: str
-    id: str
-    correlation_id: str
-    failed_at: datetime
-    input: object
-    """As plain data; as its MessagePack bytes where it has keys that are structs or maps."""
-    error: ErrorRecord
-    step: str | None
-    """The step whose failure ended the run; None when the code between steps raised."""
-    attempts: int
-    history: tuple[Record, ...]
 
 
 class Run(Generic[Out]):
@@ -139,22 +107,22 @@ class Run(Generic[Out]):
 
     async def history(self) -> list[Record]:
         """All records of the run, in order; raises `RunNotFound`."""
-        self._must_exist()
-        activation = self._ref.activation or self._runtime.directory.activate(self._ref)
-        rows = self._runtime.store.scan_prefix(journal_prefix(activation.prefix(b"")))
-        await self._runtime.store.wait_durable(activation.dep)
-        return [record for _, record in decode_records(rows, str(self._ref))]
+        return [record for _, record in await self._records()]
 
     async def export(self) -> str:
         """The run as a file of JSON, for people and for `holdfast.testing.replay_exported`.
 
         Raises `RunNotFound`.
         """
-        info = await self.info()
+        return export_run(await self.info(), await self._records())
+
+    async def _records(self) -> list[tuple[int, Record]]:
+        """Positions and records, once they are durable."""
+        self._must_exist()
         activation = self._ref.activation or self._runtime.directory.activate(self._ref)
         rows = self._runtime.store.scan_prefix(journal_prefix(activation.prefix(b"")))
         await self._runtime.store.wait_durable(activation.dep)
-        return export_run(info, decode_records(rows, str(self._ref)))
+        return decode_records(rows, str(self._ref))
 
     async def dead_letter(self) -> DeadLetter:
         """The run as a dead letter; raises `CallerError` when it hasn't failed."""
@@ -384,53 +352,6 @@ class Run(Generic[Out]):
 
     def __repr__(self) -> str:
         return f"<Run {self._ref}>"
-
-
-def dead_letter(workflow: str, id_: str, records: list[Record]) -> DeadLetter | None:
-    """A run's records as a dead letter; None when they don't end with a failure."""
-    failed = records[-1]
-    if not isinstance(failed, Failed):
-        return None
-    fold = Fold(list(enumerate(records)), f"{workflow}/{id_}")
-    attempts = 0
-    for record in records:
-        if isinstance(record, StepFailed) and (record.name, record.nth) == (failed.step, failed.nth):
-            attempts = record.attempts
-    return DeadLetter(
-        workflow,
-        id_,
-        fold.started.correlation_id,
-        moment(failed.at_ms),
-        decode_to_show(fold.input),
-        failed.error,
-        failed.step,
-        attempts,
-        tuple(records),
-    )
-
-
-def run_info(ref: Ref, head: RunHead) -> RunInfo:
-    """A head as it is shown."""
-    return info_of(ref.type.name, show_key(ref.key), head)
-
-
-def info_of(workflow: str, id_: str, head: RunHead) -> RunInfo:
-    """The same for a run whose class isn't imported."""
-    labels = head.labels or NO_LABELS
-    return RunInfo(
-        workflow,
-        id_,
-        head.status,
-        moment(head.created_ms),
-        moment(head.updated_ms),
-        head.correlation_id,
-        head.error,
-        head.fingerprint,
-        labels.state,
-        labels.ref,
-        labels.tenant,
-        labels.tags,
-    )
 
 
 def _method_name(method: object) -> str:

@@ -20,7 +20,9 @@ import msgspec
 from ..runtime.address import GivenKey
 from ..runtime.durations import Duration
 from .bulk import BulkResult, Verb
-from .handle import DeadLetter, Run, RunInfo
+from .dead_letter import DeadLetter
+from .handle import Run
+from .run_info import RunInfo
 from .workflow.debugging import DebugView
 from .workflow.head import RunStatus
 from .workflow.labels import check_label

@@ -20,12 +20,14 @@ from ..runtime.ref import Ref
 from ..runtime.system import ActorSystem
 from ..storage.errors import CallerError, InvalidValue
 from ..storage.group_commit import Writes
-from .bulk import BulkResult, Verb, control_many, read_audit
+from .bulk import BulkResult, Verb, control_many
 from .correlation import current_correlation_id
-from .handle import DeadLetter, Run, RunInfo, run_info
+from .dead_letter import DeadLetter
+from .handle import Run
 from .ids import new_id, new_uuid
+from .run_info import RunInfo, run_info
 from .tenant import Tenant
-from .workflow.audit import Deed
+from .workflow.audit import Deed, read_audit
 from .workflow.debugging import DebugView, debug_view
 from .workflow.head import ALL_STATUSES, FAILED, RunStatus
 from .workflow.journal import EventArrived

@@ -11,10 +11,12 @@ from holdfast.actors.bulk import BulkResult
 from holdfast.actors.correlation import CorrelationFilter, current_correlation_id
 from holdfast.actors.counter import Counter
 from holdfast.actors.current_step import StepInfo, current_step, heartbeat, last_heartbeat
+from holdfast.actors.dead_letter import DeadLetter
 from holdfast.actors.durable_queue import Queue
 from holdfast.actors.errors import DeadlinePassed, Fatal, RunEnded, RunFailed, StepError
-from holdfast.actors.handle import DeadLetter, Run, RunInfo
+from holdfast.actors.handle import Run
 from holdfast.actors.queue_batch import Batch, Message
+from holdfast.actors.run_info import RunInfo
 from holdfast.actors.schedule import Schedule
 from holdfast.actors.scheduled_at import scheduled_at
 from holdfast.actors.system import Runtime

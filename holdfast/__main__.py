@@ -23,7 +23,7 @@ from holdfast.runtime.error_text import shorten
 from holdfast.storage.errors import HoldfastError
 
 if TYPE_CHECKING:
-    from holdfast.actors.handle import RunInfo
+    from holdfast.actors.run_info import RunInfo
 
 # Of what stands on one line of a listing.
 _LINE_CHARACTERS = 200
@@ -343,7 +343,7 @@ def _graph(options: argparse.Namespace) -> int:
 
 
 def _dead_list(options: argparse.Namespace) -> int:
-    from holdfast.actors.dead_letters import list_dead_messages
+    from holdfast.actors.folder_dead_letters import list_dead_messages
     from holdfast.actors.folder_view import FolderView
     from holdfast.storage.errors import FolderInUse
 
@@ -379,7 +379,7 @@ def _dead_show(options: argparse.Namespace) -> int:
 
 
 def _dead_redrive(options: argparse.Namespace) -> int:
-    from holdfast.actors.dead_letters import redrive
+    from holdfast.actors.folder_dead_letters import redrive
 
     sys.path.insert(0, "")
     for module in options.modules:

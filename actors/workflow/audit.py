@@ -1,16 +1,27 @@
-"""The audit: who did what to which run from outside, before and after; in the commit of the deed."""
+"""The audit: who did what to which run from outside, before and after; in the commit of the deed.
+
+The verbs (control.py) add the records; `Runtime.audit` reads them.  They stay when their run is erased.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ...runtime.address import ActorKey, show_address
+from ...runtime.clock import moment
 from ...storage import layout
-from ...storage.keys import encode_number
+from ...storage.errors import CallerError
+from ...storage.keys import decode_key, encode_number, next_prefix
+
+if TYPE_CHECKING:
+    from ...runtime.ref import Ref
+    from ...runtime.system import ActorSystem
 
 _COUNT_BYTES: Final = 4
+_PAGE: Final = 256
 
 
 class AuditRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -48,3 +59,40 @@ def audit_key(at_ms: int, number: int, count: int) -> bytes:
     """Where a deed lies: in the order of time; `count` tells those of one millisecond apart."""
     order = (count & 0xFFFF_FFFF).to_bytes(_COUNT_BYTES, "big")
     return layout.AUDIT + layout.time_bytes(at_ms) + order + encode_number(number)
+
+
+def read_audit(system: ActorSystem, ref: Ref | None, since: datetime | None, limit: int) -> list[Deed]:
+    """See `Runtime.audit`."""
+    start = layout.AUDIT
+    if since is not None:
+        if since.tzinfo is None:
+            raise CallerError(f"since must be a datetime with a zone; got {since!r}")
+        start += layout.time_bytes(round(since.timestamp() * 1000))
+    end = next_prefix(layout.AUDIT)
+    deeds: list[Deed] = []
+    while len(deeds) < limit:
+        page = system.reader.scan(start, end, True, _PAGE)
+        for _, stored in page:
+            record = decode_audit(stored)
+            if ref is None or (record.type == ref.type.number_bytes and record.key == ref.key_bytes):
+                deeds.append(_deed(system, stored))
+        if len(page) < _PAGE:
+            break
+        end = page[-1][0]
+    return deeds[:limit]
+
+
+def _deed(system: ActorSystem, stored: bytes) -> Deed:
+    record = decode_audit(stored)
+    key = decode_key(record.key)
+    assert not isinstance(key, bytes), "no actor has such a key"
+    shown: ActorKey = key
+    return Deed(
+        moment(record.at_ms),
+        record.who,
+        record.verb,
+        show_address(system.actor_types.name_of(record.type), shown),
+        record.before,
+        record.after,
+        record.reason,
+    )
