@@ -16,9 +16,9 @@ from ..runtime.repeats import Missed
 from .schedule import Schedule
 from .schedule_definition import Overlap, make_definition
 from .schedule_records import ScheduleInfo, ScheduleStatus, list_schedules
+from .start_calls import StartCalls
 from .workflow.protocols import TakesInput, TakesNothing
 from .workflow.workflow import Workflow
-from .workflow_calls import WorkflowCalls
 
 if TYPE_CHECKING:
     from .schedule_watch import ScheduleWatch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 In = TypeVar("In")
 
 
-class ScheduleCalls(WorkflowCalls):
+class ScheduleCalls(StartCalls):
     """Schedules on one folder; a base of `Runtime`."""
 
     schedule_watch: ScheduleWatch

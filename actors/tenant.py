@@ -31,7 +31,8 @@ from .workflow.run_index import RunFilter
 from .workflow.workflow import Workflow
 
 if TYPE_CHECKING:
-    from .workflow_calls import OnConflict, WorkflowCalls
+    from .workflow.start_options import OnConflict
+    from .workflow_calls import WorkflowCalls
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -75,7 +76,7 @@ class Tenant:
 
     async def start(self, workflow: type[object], input: object = msgspec.UNSET, **options: Any) -> Run[Any]:
         """As `Runtime.start`, for this tenant; another tenant's run is never joined or replaced."""
-        start = cast("Any", self._runtime.start)
+        start = cast("Any", self._runtime).start
         run: Run[Any] = await start(workflow, input, tenant=self.name, **options)
         return run.of_tenant(self.name)
 

@@ -39,7 +39,7 @@ from ..actors.workflow.head import ALL_STATUSES, ENDED, RunStatus
 from ..actors.workflow.journal import Record
 from ..actors.workflow.journal_text import record_text
 from ..actors.workflow.protocols import TakesInput, TakesNothing
-from ..actors.workflow_calls import OnConflict
+from ..actors.workflow.start_options import OnConflict
 from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
 from ..runtime.clock import LOOK_SECONDS

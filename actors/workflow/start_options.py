@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal, TypeAlias, get_args
+
 import msgspec
 
 from .labels import RunLabels
+
+# When the id is in use: say so, take the run that is there, or stop and erase it.
+OnConflict: TypeAlias = Literal["reject", "join", "replace"]
+ON_CONFLICT: Final[tuple[OnConflict, ...]] = get_args(OnConflict)
 
 
 class StartOptions(msgspec.Struct, frozen=True):

@@ -348,10 +348,10 @@ class StepScope(ExactCaller):
         """See `ExactCaller`."""
         return op_id(self.op)
 
-    def start_row(self, what: bytes) -> bytes:
-        """The row under which this attempt's next start of a run is remembered."""
+    def effect_row(self, what: bytes) -> bytes:
+        """The row under which this attempt's next start of a run, or event for one, is remembered."""
         if self.over:
-            raise StepOver(f"{self}: the attempt is over, so it starts no run")
+            raise StepOver(f"{self}: the attempt is over, so it starts no run and sends no event")
         return self.row_of(b"start " + what)
 
 
