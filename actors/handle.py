@@ -161,8 +161,12 @@ class Run(Generic[Out]):
         name, encoded = encode_event(event, payload)
         if id is not None:
             check_event_id(id)
+        if self._tenant is not None:
+            if tenant not in (None, self._tenant):
+                raise RunNotFound(f"there is no run {self._ref} of tenant {tenant!r} for {self._tenant!r}")
+            tenant = self._tenant
         now_ms = self._runtime.clock.now_ms()
-        record = EventArrived(now_ms, name, msgspec.Raw(encoded), user, tenant or self._tenant, id)
+        record = EventArrived(now_ms, name, msgspec.Raw(encoded), user, tenant, id)
         await self._runtime.send_event(self._ref, record)
 
     @overload
