@@ -28,8 +28,9 @@ from ..runtime.actor import Actor
 from ..runtime.durations import Duration, to_seconds
 from ..runtime.limits import Limits
 from ..storage.errors import CallerError
+from .sim_process import Deps, Setup
 from .sim_runtime import Plans
-from .simulation import Deps, Setup, Simulation
+from .simulation import Simulation
 
 if TYPE_CHECKING:
     from .machine import ActorMachine

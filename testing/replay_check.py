@@ -20,9 +20,10 @@ from ..storage.errors import CallerError
 from .checks import check_callable
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ReplayViolation
+from .sim_process import Setup
 from .sim_run import SimRun
 from .sim_runtime import Plans
-from .simulation import Setup, Simulation
+from .simulation import Simulation
 from .source import Source
 from .stored_state import StoredState, kept_replies, stored_state
 from .storm import Storm, check_storm

@@ -19,8 +19,8 @@ from .checks import check_count
 from .crash import Crash
 from .errors import ReplayViolation
 from .replay_check import TIMES, Ended, MakeDeps, Observe, ReplayPlan, compare, make_plan, play
+from .sim_process import Setup
 from .sim_runtime import Plans
-from .simulation import Setup
 from .storm import ClockJump, Storm
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import msgspec
 
 from ..actors.workflow.head import RunStatus
 from ..runtime.address import GivenKey, show_key
+from ..storage.errors import CallerError
 
 Out = TypeVar("Out")
 
@@ -24,6 +25,13 @@ class SimRun(Generic[Out]):
 
     def __repr__(self) -> str:
         return f"<SimRun {self.workflow.__name__}/{self.id}>"
+
+
+def checked_run(run: SimRun[Out]) -> SimRun[Out]:
+    """Itself; raises `CallerError` when it is something else."""
+    if not isinstance(run, SimRun):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CallerError(f"expected a run as Simulation.start returns it; got {run!r}")
+    return run
 
 
 class Pending(msgspec.Struct, frozen=True):

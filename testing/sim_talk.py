@@ -6,33 +6,30 @@ that each is taken once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from ..actors.errors import RunEnded
 from ..actors.handle import Run
 from ..actors.workflow.progress import ProgressEvent
+from ..actors.workflow.protocols import TakesNothing
 from ..storage.errors import CallerError
+from .sim_process import SimProcess
+from .sim_run import SimRun, checked_run
 
-if TYPE_CHECKING:
-    from .sim_run import SimRun
-
-T = TypeVar("T")
+Out = TypeVar("Out")
 _MOST_EVENTS = 100_000
 
 
-class SimTalk:
+class SimTalk(SimProcess):
     """Part of `Simulation`."""
 
     _said = 0
 
-    def _again_and_again(self, make: Callable[[], Coroutine[Any, Any, T]], what: str) -> T:
-        raise AssertionError("the simulation does it")
-
-    def _handle(self, run: SimRun[Any]) -> Run[Any]:
-        raise AssertionError("the simulation does it")
+    def _handle(self, run: SimRun[Out]) -> Run[Out]:
+        return self.runtime.run(cast("type[TakesNothing[Out]]", checked_run(run).workflow), run.key)
 
     def send_event(
         self,

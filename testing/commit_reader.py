@@ -25,7 +25,7 @@ _TYPE: Final = layout.TYPE[0]
 StepKey: TypeAlias = tuple[str, int]
 
 
-class Observer:
+class CommitReader:
     """Follows the journals of all runs of a folder through the commits that change them."""
 
     def __init__(self) -> None:
