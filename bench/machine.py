@@ -19,19 +19,24 @@ PROBE_BYTES = 4096
 
 def describe_machine(folder: Path) -> dict[str, object]:
     """The hardware, the kernel, and how fast the disk under ``folder`` syncs."""
-    sync_ms = probe_sync_ms(folder)
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "model": processor_model(),
         "memory_gib": memory_gib(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "file_system": file_system(folder),
-        "fdatasync_ms": {
-            "median": statistics.median(sync_ms),
-            "min": min(sync_ms),
-            "max": max(sync_ms),
-            "tries": len(sync_ms),
-        },
+        "fdatasync_ms": describe_syncs(folder),
+    }
+
+
+def describe_syncs(folder: Path) -> dict[str, float]:
+    """How fast the disk under ``folder`` syncs now."""
+    sync_ms = probe_sync_ms(folder)
+    return {
+        "median": statistics.median(sync_ms),
+        "min": min(sync_ms),
+        "max": max(sync_ms),
+        "tries": len(sync_ms),
     }
 
 

@@ -1,20 +1,25 @@
-"""From samples to figures, and from figures to a table and to JSON."""
+"""What a run of the bench found, as plain data: the table, the chart, JSON and the comparison are made of it.
+
+A report read from a file is the same as one just measured, so everything can be made of either.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-from .scenarios import Case
-from .workload import Sample
+import msgspec
 
 FLOOR = "floor"
 HOLDFAST = "holdfast"
 
+# Of the JSON file; another one is refused, since figures under other names would be missed in silence.
+FORMAT = 2
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+
+class Figure(msgspec.Struct, frozen=True):
     """A median with its spread over the repetitions."""
 
     unit: str
@@ -28,33 +33,44 @@ class Figure:
         """The figure of ``runs``, one value per repetition."""
         return cls(unit, statistics.median(runs), min(runs), max(runs), list(runs))
 
-
-@dataclass(slots=True)
-class Result:
-    """All repetitions of one case, on one or both sides."""
-
-    case: Case
-    # By side, in the order measured.  The n-th sample of one side ran right before the n-th of the other.
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
-
-    def rate(self, side: str) -> Figure:
-        """Units per second."""
-        return Figure.of(self.case.unit, [sample.rate for sample in self.samples[side]])
-
-    def latency(self, side: str, percent: float) -> Figure:
-        """A percentile of the latency."""
-        return Figure.of("ms", [sample.latency_ms(percent) for sample in self.samples[side]])
-
-    def ratio(self) -> Figure | None:
-        """Holdfast's rate over the floor's, pair by pair: 1 is the floor, less is slower."""
-        if not (self.samples.get(FLOOR) and self.samples.get(HOLDFAST)):
-            return None
-        pairs = zip(self.samples[HOLDFAST], self.samples[FLOOR], strict=False)
-        return Figure.of("holdfast/floor", [ours.rate / floors.rate for ours, floors in pairs])
+    @property
+    def spread(self) -> float:
+        """From the lowest to the highest, relative to the median; 0 for one repetition."""
+        return (self.max - self.min) / self.median if self.median else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class SideFigures(msgspec.Struct, frozen=True):
+    """One side of a case."""
+
+    rate: Figure
+    p50: Figure
+    p99: Figure
+    units: int
+    # What else the side knows of each repetition, such as its number of commits.
+    counts: list[dict[str, float]]
+
+
+class CaseFigures(msgspec.Struct, frozen=True):
+    """One case with its sides, in the order in which they took turns."""
+
+    scenario: str
+    case: str
+    arguments: list[int]
+    one_unit_is: str
+    one_latency_is: str
+    # Which figure of a side the case is about, and the ratios are made of: `rate` or `p50`.
+    headline: str
+    sides: dict[str, SideFigures]
+    # By the other side: how many times as fast Holdfast is, pair by pair.
+    ratios: dict[str, Figure]
+
+    def headline_of(self, side: str) -> Figure:
+        """The figure of ``side`` that the case is about."""
+        figures = self.sides[side]
+        return figures.p50 if self.headline == "p50" else figures.rate
+
+
+class Growth(msgspec.Struct, frozen=True):
     """What a unit costs at the larger size, relative to the smaller one: 1 is no growth."""
 
     scenario: str
@@ -65,148 +81,59 @@ class Growth:
     figure: Figure
 
 
-def find_growth(results: Sequence[Result]) -> list[Growth]:
-    """Pairs of cases that differ only in size."""
-    groups: dict[tuple[str, str], list[tuple[int, Result]]] = {}
-    for result in results:
-        if result.case.growth is not None:
-            group, size = result.case.growth
-            groups.setdefault((result.case.scenario, group), []).append((size, result))
-    found = []
-    for (scenario, group), members in groups.items():
-        members.sort(key=lambda member: member[0])
-        (small, at_small), (large, at_large) = members[0], members[-1]
-        if small == large:
-            continue
-        for side in at_small.samples:
-            pairs = zip(at_small.samples[side], at_large.samples.get(side, []), strict=False)
-            ratios = [little.rate / much.rate for little, much in pairs]
-            if ratios:
-                figure = Figure.of("cost per unit, large/small", ratios)
-                found.append(Growth(scenario, group, side, small, large, figure))
-    return found
+class Line(msgspec.Struct, frozen=True):
+    """One line of a scenario that has a target instead of a floor."""
+
+    scenario: str
+    case: str
+    # By name with the unit in it; lines of a scenario need not have the same ones.
+    figures: dict[str, Figure]
+    target: str = ""
+    # Whether more than half of the repetitions met the target; None where there is none.
+    met: bool | None = None
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The table.
+class Report(msgspec.Struct, frozen=True):
+    """Everything."""
 
-HEADINGS = (
-    "scenario",
-    "case",
-    "side",
-    "rate",
-    "min - max",
-    "unit",
-    "p50 ms",
-    "p99 ms",
-    "commits",
-    "times",
-    "ratio (min - max)",
-)
+    format: int
+    machine: dict[str, Any]
+    versions: dict[str, str | None]
+    git_commit: str | None
+    # What the machine was doing beside: the system's load averages over one minute.
+    load_before: float | None
+    load_after: float | None
+    measured_at: str
+    settings: dict[str, Any]
+    took_seconds: float
+    results: list[CaseFigures]
+    growth: list[Growth]
+    scale: list[Line]
+    # Peers that could not be measured, and why.
+    skipped: dict[str, str]
 
-# Columns that are read as words stand to the left, numbers to the right.
-WORDS = {0, 1, 2, 5}
+
+class UnreadableReport(ValueError):
+    """A file that is no report of this bench."""
 
 
-def make_table(results: Sequence[Result]) -> str:
-    """Every case, one line a side; plain text, aligned."""
-    rows: list[tuple[str, ...]] = [HEADINGS]
-    for result in results:
-        first = True
-        for side, samples in result.samples.items():
-            rate = result.rate(side)
-            ratio = result.ratio() if side == HOLDFAST else None
-            commits = samples[-1].counts.get("commits")
-            rows.append(
-                (
-                    result.case.scenario if first else "",
-                    result.case.name if first else "",
-                    side,
-                    number(rate.median),
-                    f"{number(rate.min)} - {number(rate.max)}",
-                    rate.unit,
-                    number(result.latency(side, 50).median),
-                    number(result.latency(side, 99).median),
-                    "" if commits is None else f"{commits}",
-                    f"{len(samples)}",
-                    "" if ratio is None else f"{ratio.median:.2f} ({ratio.min:.2f} - {ratio.max:.2f})",
-                )
+def write_report(report: Report, file: Path) -> None:
+    """As indented JSON."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+
+
+def read_report(file: Path) -> Report:
+    """What ``write_report`` wrote.  Raises UnreadableReport for anything else, OSError for no file."""
+    data = file.read_bytes()
+    try:
+        found = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("format", msgspec.Raw(b"1"))
+        if bytes(found) != b"%d" % FORMAT:
+            raise UnreadableReport(
+                f"{file}: expected a report of format {FORMAT}, got format {bytes(found).decode()}; "
+                f"measure it again"
             )
-            first = False
-    return align(rows)
-
-
-def make_growth_table(growths: Sequence[Growth]) -> str:
-    """What a unit costs more when there are more of them."""
-    rows: list[tuple[str, ...]] = [("scenario", "case", "side", "growth", "min - max")]
-    for growth in growths:
-        case = f"cost of one at {growth.large} over at {growth.small}, {growth.group}"
-        figure = growth.figure
-        rows.append(
-            (
-                growth.scenario,
-                case,
-                growth.side,
-                f"{figure.median:.2f}",
-                f"{figure.min:.2f} - {figure.max:.2f}",
-            )
-        )
-    return align(rows)
-
-
-def number(value: float) -> str:
-    """Three significant digits below 100, whole and grouped above."""
-    if value >= 100:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, a rule under the first row."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place in WORDS else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-# ------------------------------------------------------------------------------------------------------------
-# JSON.
-
-
-def make_json(about: dict[str, object], results: Sequence[Result]) -> dict[str, object]:
-    """Plain data: ``about`` (machine, versions, commit, settings), then every figure with its unit."""
-    return {
-        **about,
-        "results": [result_to_json(result) for result in results],
-        "growth": [asdict(growth) for growth in find_growth(results)],
-    }
-
-
-def result_to_json(result: Result) -> dict[str, object]:
-    """One case with both sides."""
-    case = result.case
-    ratio = result.ratio()
-    return {
-        "scenario": case.scenario,
-        "case": case.name,
-        "arguments": list(case.arguments),
-        "one_unit_is": case.one_unit_is,
-        "one_latency_is": case.one_latency_is,
-        "sides": {
-            side: {
-                "rate": asdict(result.rate(side)),
-                "p50": asdict(result.latency(side, 50)),
-                "p99": asdict(result.latency(side, 99)),
-                "units": samples[-1].units,
-                "counts": [sample.counts for sample in samples],
-            }
-            for side, samples in result.samples.items()
-        },
-        "ratio": None if ratio is None else asdict(ratio),
-    }
+        return msgspec.json.decode(data, type=Report)
+    except msgspec.MsgspecError as error:
+        raise UnreadableReport(
+            f"{file}: expected the JSON of `python -m bench --json`, got {error}"
+        ) from None

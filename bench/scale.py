@@ -16,30 +16,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from holdfast import Counter, Runtime
 
+from .lines import Line
 from .machine import probe_sync_ms
-from .report import align, number
 from .workflow_scale import measure_events, measure_fan_out, measure_history
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a scale table."""
-
-    scenario: str
-    case: str
-    # By name with the unit in it; lines of a scenario need not have the same ones.
-    figures: dict[str, float]
-    target: str = ""
-    met: bool | None = None
 
 
 @dataclass(slots=True)
@@ -426,10 +414,6 @@ def large_values(scale: Scale) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------
-# The report.
-
-
-# ------------------------------------------------------------------------------------------------------------
 # Simulated stories.
 
 
@@ -507,30 +491,3 @@ def schedules(scale: Scale) -> None:
                 late["p99_ms"] < LATE_P99_MS,
             )
         )
-
-
-def make_scale_tables(lines: list[Line]) -> str:
-    """One table for each scenario and its figures."""
-    tables = []
-    for scenario in dict.fromkeys(line.scenario for line in lines):
-        mine = [line for line in lines if line.scenario == scenario]
-        names = list(dict.fromkeys(name for line in mine for name in line.figures))
-        rows: list[tuple[str, ...]] = [("scenario", "case", "target met", *names)]
-        for line in mine:
-            met = "" if line.met is None else "yes" if line.met else "NO"
-            cells = [number(line.figures[name]) if name in line.figures else "" for name in names]
-            rows.append((line.scenario, line.case, met, *cells))
-        targets = dict.fromkeys(line.target for line in mine if line.target)
-        tables.append("\n".join([align(rows), *(f"target: {target}" for target in targets)]))
-        if scenario == "saturated":
-            tables[-1] += (
-                "\nof idle: calls/s over those beside an idle loop.  of left: over callers / (time of a call "
-                "beside an idle loop + one round).\ncommit: from staging a write set until the loop hears "
-                "that it is durable."
-            )
-    return "\n\n".join(tables)
-
-
-def scale_to_json(lines: list[Line]) -> list[dict[str, object]]:
-    """Plain data."""
-    return [asdict(line) for line in lines]

@@ -1,13 +1,8 @@
-"""What is measured: each case is one call that both sides answer."""
+"""What is measured: each case names a workload, which every side answers, and its arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-
-from .workload import Sample
 
 DEFAULT_SCENARIOS = ("pipeline", "steps", "counter", "commit")
 
@@ -50,14 +45,12 @@ class Case:
     # Cases of one group do the same work at different sizes; (group, size) gives the growth of the cost of a
     # unit.
     growth: tuple[str, int] | None = None
-
-    def run(self, side: ModuleType, folder: Path, slow_sync_seconds: float) -> Awaitable[Sample]:
-        """Measure one repetition in ``folder``, which is fresh.
-
-        ``side`` is a module with functions named as the workloads: ``floor`` or ``holdfast_side``.
-        """
-        workload: Callable[..., Awaitable[Sample]] = getattr(side, self.workload)
-        return workload(folder, *self.arguments, slow_sync_seconds=slow_sync_seconds)
+    # What a peer gets instead of `arguments`, since peers are slower; None for a case that is not theirs.
+    peers: tuple[int, ...] | None = None
+    # The figure that the case is about: `rate`, or `p50` where a latency is asked for.
+    headline: str = "rate"
+    # Added to each sync, on top of what the command line asks for.
+    slow_sync_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

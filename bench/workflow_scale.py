@@ -13,6 +13,7 @@ import msgspec
 from holdfast import Runtime, Workflow
 from holdfast.actors.handle import Run
 
+from .lines import Line
 from .workload import Sample, drive
 
 if TYPE_CHECKING:
@@ -127,8 +128,6 @@ async def walk(folder: Path, steps: int) -> tuple[float, float, float]:
 
 def measure_events(scale: Scale) -> None:
     """Runs that wait for an event, sent by a hundred senders."""
-    from .scale import Line
-
     runs = 500 if scale.quick else 10_000
     folder = scale.fresh_folder()
     try:
@@ -147,8 +146,6 @@ def measure_events(scale: Scale) -> None:
 
 def measure_fan_out(scale: Scale) -> None:
     """One run with a thousand steps at once."""
-    from .scale import Line
-
     folder = scale.fresh_folder()
     try:
         with asyncio.Runner(loop_factory=scale.factory) as runner:
@@ -162,8 +159,6 @@ def measure_fan_out(scale: Scale) -> None:
 
 def measure_history(scale: Scale) -> None:
     """A long history: is a step as cheap at its end, and how long does it take to replay?"""
-    from .scale import Line
-
     steps = 1_000 if scale.quick else HISTORY_STEPS
     folder = scale.fresh_folder()
     try:

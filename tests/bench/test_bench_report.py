@@ -1,27 +1,13 @@
-"""The harness: cases fit the sides that answer them, figures carry spread and unit, no folder is left."""
+"""Figures carry spread and unit, ratios are taken pair by pair, a report's file gives it back."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from bench import __main__ as bench_main
-from bench import floor
-from bench.report import FLOOR, HOLDFAST, Result, find_growth, make_growth_table, make_table
-from bench.scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, Case, Sizes, make_cases
+from bench.report import FLOOR, HOLDFAST, Figure, Line, UnreadableReport, read_report, write_report
+from bench.result import Result, find_growth
 from bench.workload import Sample, drive
-
-
-def make_case(size: int = 10) -> Case:
-    """A case of a few writes."""
-    return Case(
-        "commit", f"{size} writes", "writes/s", "a put", "a write", "commit", (2, size, 10), ("2", size)
-    )
-
-
-def sample_of(rate: float) -> Sample:
-    """A repetition of ``rate`` units in one second."""
-    return Sample(int(rate), 1.0, [0.001, 0.002, 0.003])
+from tests.bench.support import make_case, make_report, sample_of
 
 
 async def test_drive_takes_each_item_once() -> None:
@@ -45,20 +31,11 @@ def test_latencies_are_percentiles_in_milliseconds() -> None:
     assert (sample.latency_ms(50), sample.latency_ms(99)) == (50, 99)
 
 
-@pytest.mark.parametrize("scenario", [*DEFAULT_SCENARIOS, *EXTRA_SCENARIOS])
-@pytest.mark.parametrize("quick", [False, True])
-def test_every_case_has_a_workload(scenario: str, quick: bool) -> None:
-    """The floor answers each case."""
-    for case in make_cases(scenario, Sizes(quick, 0.0)):
-        assert callable(getattr(floor, case.workload))
+def test_a_figure_is_a_median_with_its_spread() -> None:
+    """The spread is from the lowest to the highest, relative to the median."""
+    figure = Figure.of("runs/s", [90, 100, 130])
 
-
-def test_a_slow_disk_gets_fewer_items_but_one_for_each_worker() -> None:
-    """A repetition on a slow disk stays short."""
-    sizes = Sizes(False, slow_sync_seconds=0.010)
-
-    assert sizes.items(300, 100, in_flight=1, waits=4) == 37
-    assert Sizes(False, 100.0).items(300, 100, in_flight=8, waits=4) == 8
+    assert (figure.median, figure.min, figure.max, figure.spread) == (100, 90, 130, 0.4)
 
 
 def test_ratio_is_taken_pair_by_pair() -> None:
@@ -73,6 +50,14 @@ def test_ratio_is_taken_pair_by_pair() -> None:
     assert (ratio.median, ratio.min, ratio.max) == (0.375, 0.25, 0.5)
 
 
+def test_a_ratio_of_latencies_is_also_more_when_holdfast_is_faster() -> None:
+    """Where the case is about a latency, half the latency is twice as fast."""
+    result = Result(make_case(headline="p50"), {FLOOR: [sample_of(100, 1.0)], HOLDFAST: [sample_of(1, 2.0)]})
+
+    assert result.figures().ratios[FLOOR].median == 0.5
+    assert result.figures().headline_of(HOLDFAST).median == 2.0
+
+
 def test_growth_is_the_cost_at_the_larger_size() -> None:
     """Half the rate at ten times the size is twice the cost."""
     small = Result(make_case(10), {FLOOR: [sample_of(100)]})
@@ -81,50 +66,25 @@ def test_growth_is_the_cost_at_the_larger_size() -> None:
     (growth,) = find_growth([large, small])
 
     assert (growth.small, growth.large, growth.figure.median) == (10, 100, 2.0)
-    assert "2.00" in make_growth_table([growth])
 
 
-def test_table_lines_are_aligned() -> None:
-    """Every column begins and ends where its heading does."""
-    results = [Result(make_case(), {FLOOR: [sample_of(123456)], HOLDFAST: [sample_of(100)]})]
+def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
+    """What is read is what was written, ratios and scale lines too."""
+    line = Line("actors", "a", {"x/s": Figure.of("x/s", [1.0, 2.0])}, "x < 2", True)
+    report = make_report({FLOOR: (100, 200), HOLDFAST: (50, 60)}, (line,))
+    file = tmp_path / "report.json"
 
-    heading, rule, *lines = make_table(results).splitlines()
+    write_report(report, file)
 
-    assert len(lines) == 2
-    assert len(rule) == len(heading)
-    assert lines[0].index(FLOOR) == heading.index("side")
+    assert read_report(file) == report
+    assert file.read_text().endswith("}\n")
 
 
-def test_main_measures_in_turn_and_writes_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Both sides run the same number of times, each figure carries its unit, and no folder is left."""
-    monkeypatch.setattr(bench_main, "make_cases", lambda scenario, sizes: [make_case(10), make_case(20)])
-    monkeypatch.setattr(bench_main, "load_sides", lambda wanted: {FLOOR: floor, HOLDFAST: floor})
-    monkeypatch.setattr(bench_main, "SHORT_FACTOR", 1)
-    file = tmp_path / "figures.json"
+@pytest.mark.parametrize("text", ["", "[]", '{"results": []}', '{"format": 3}', '{"format": 2}'])
+def test_another_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    """Neither an older format nor something else is taken for a report."""
+    file = tmp_path / "old.json"
+    file.write_text(text)
 
-    bench_main.main(
-        [
-            "--scenario",
-            "commit",
-            "--repeat",
-            "2",
-            "--loop",
-            "asyncio",
-            "--folder",
-            str(tmp_path),
-            "--json",
-            str(file),
-        ]
-    )
-
-    report = json.loads(file.read_text())
-    assert [len(side["rate"]["runs"]) for side in report["results"][0]["sides"].values()] == [2, 2]
-    assert report["results"][0]["sides"][HOLDFAST]["rate"]["unit"] == "writes/s"
-    assert report["results"][0]["sides"][FLOOR]["p99"]["unit"] == "ms"
-    assert report["results"][0]["ratio"]["unit"] == "holdfast/floor"
-    assert report["machine"]["fdatasync_ms"]["tries"] == 50
-    assert report["settings"]["repeat"] == 2
-    assert "writes/s" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(UnreadableReport, match=r"old\.json: expected"):
+        read_report(file)

@@ -1,14 +1,15 @@
 """The scale scenarios measure what they say, and their lines carry target and verdict."""
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as bench_main
 from bench import neighbours, scale, schedules
-from bench.scale import Line, Scale, in_child, load, make_scale_tables
+from bench.lines import Line, merge_lines
+from bench.report import Figure, read_report
+from bench.scale import Scale, in_child, load
 from bench.scenarios import SCALE_SCENARIOS
 
 proc = pytest.mark.skipif(
@@ -114,18 +115,20 @@ def test_large_values_are_measured_by_others_commits_and_by_memory(
     assert all(line.met is not None for line in measured.lines)
 
 
-def test_tables_show_figures_where_a_line_has_them() -> None:
-    """A missed target is seen at a glance, a figure that a line lacks is blank."""
-    lines = [
-        Line("actors", "a", {"x": 1.0}, "x < 2", True),
-        Line("actors", "b", {"y": 300.0}, "x < 2", False),
+def test_repetitions_become_figures_with_their_spread() -> None:
+    """A case is met when most of its repetitions met it; one without a target is not judged."""
+    found = merge_lines(
+        [
+            [Line("s", "a", {"x": value}, "x < 3", value < 3), Line("s", "b", {"y": 1.0})]
+            for value in (1.0, 2.0, 4.0)
+        ]
+    )
+
+    assert [line.figures for line in found] == [
+        {"x": Figure.of("x", [1.0, 2.0, 4.0])},
+        {"y": Figure.of("y", [1.0, 1.0, 1.0])},
     ]
-
-    heading, _, first, second, target = make_scale_tables(lines).splitlines()
-
-    assert heading.split() == ["scenario", "case", "target", "met", "x", "y"]
-    assert (first.split(), second.split()) == (["actors", "a", "yes", "1.00"], ["actors", "b", "NO", "300"])
-    assert target == "target: x < 2"
+    assert [line.met for line in found] == [True, None]
 
 
 @pytest.mark.parametrize("scenario", SCALE_SCENARIOS)
@@ -140,8 +143,8 @@ def test_main_runs_a_scale_scenario_alone(
 
     bench_main.main(["--quick", "--scenario", scenario, "--folder", str(tmp_path), "--json", str(file)])
 
-    (line,) = json.loads(file.read_text())["scale"]
-    assert (line["scenario"], line["figures"], line["met"]) == (scenario, {"x": 1.0}, True)
+    (line,) = read_report(file).scale
+    assert (line.scenario, line.figures["x"].median, line.met) == (scenario, 1.0, True)
     assert "target: x < 2" in capsys.readouterr().out
 
 

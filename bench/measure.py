@@ -1,0 +1,49 @@
+"""Measuring cases in turn: floor, Holdfast, floor ..., so that what else the machine does falls on all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .result import Result
+from .scenarios import Case
+from .sides import Side
+from .workload import Sample
+
+# A case of some 30 ms is at the mercy of whatever else the machine does: it is repeated up to five times as
+# often as asked, while all its repetitions on all sides together took less than so many seconds.
+SHORT_FACTOR = 5
+SHORT_SECONDS = 1.5
+
+
+def measure_once(case: Case, side: Side, place: Path, slow_sync_seconds: float) -> Sample:
+    """One repetition of one case on one side, in a fresh folder under ``place``."""
+    folder = Path(tempfile.mkdtemp(dir=place))
+    try:
+        return side.measure(case, folder, slow_sync_seconds + case.slow_sync_seconds)
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure_in_turn(
+    case: Case,
+    sides: Mapping[str, Side],
+    place: Path,
+    slow_sync_seconds: float,
+    repeat: int,
+    tell: Callable[[str], None],
+) -> Result:
+    """All repetitions of one case: A B A B ...; more than ``repeat`` of them where they are short."""
+    answering = {name: side for name, side in sides.items() if side.answers(case)}
+    result = Result(case, {name: [] for name in answering})
+    began = time.perf_counter()
+    for done in range(repeat * SHORT_FACTOR):
+        if done >= repeat and time.perf_counter() - began > SHORT_SECONDS:
+            break
+        for name, side in answering.items():
+            tell(f"{name}, {done + 1}" + (f" of {repeat}" if done < repeat else ""))
+            result.samples[name].append(measure_once(case, side, place, slow_sync_seconds))
+    return result
