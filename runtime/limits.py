@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ..storage.errors import CallerError
 from ..storage.group_commit import MAX_BATCH_BYTES, MAX_BATCH_PUTS, MAX_STAGED_BYTES
 
 
@@ -30,3 +31,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Records of a run's history beyond which it takes no more events; beyond it `Overloaded`."""
     close_seconds: float = 5.0
     """How long `close` waits for turns that still run."""
+
+    def __post_init__(self) -> None:
+        """Raises `CallerError` for a bound that would let nothing through."""
+        for name in self.__struct_fields__:
+            value: object = getattr(self, name)
+            if value is None and name == "stall_seconds":
+                continue
+            whole = not name.endswith("_seconds")
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                kind = "a whole number" if whole else "a number of seconds"
+                raise CallerError(f"Limits.{name} must be {kind}; got {value!r}")
+            least = 1 if whole else 0
+            if not value >= least or (value == 0 and name != "close_seconds"):
+                raise CallerError(
+                    f"Limits.{name} must be {'at least 1' if whole else 'more than 0'}; got {value!r}"
+                )
