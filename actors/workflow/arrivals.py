@@ -134,6 +134,11 @@ def add_records(engine: Engine, activation: Activation, records: tuple[Record, .
     known[_NEXT_POSITION] = position
 
 
+def has_arrivals(activation: Activation) -> bool:
+    """Whether records were added while only the instance was in memory."""
+    return _NEXT_POSITION in activation.instance.__dict__
+
+
 def forget_position(activation: Activation) -> None:
     """The run comes to memory: it counts its records by itself."""
     activation.instance.__dict__.pop(_NEXT_POSITION, None)

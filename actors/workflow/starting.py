@@ -22,7 +22,7 @@ from ...storage import layout
 from ...storage.errors import StorageError
 from ...storage.group_commit import Writes
 from ..errors import RunExists
-from .arrivals import Arrival, forget_position, live_run_of
+from .arrivals import Arrival, forget_position, has_arrivals, live_run_of
 from .children import children_of, first_record
 from .continuing import ContinueAsNew
 from .head import RunHead, RunStatus
@@ -239,7 +239,9 @@ class Starts:
         if not has_place:
             engine.system.directory.drop(activation)
             return None
-        run = engine.make_live(LiveRun(engine, activation, started))
+        # What was sent to it in the turn that started it lies behind the first record.
+        fold = engine.fold(activation) if has_arrivals(activation) else None
+        run = engine.make_live(LiveRun(engine, activation, started, fold))
         run.first_input = decoded_input
         run.has_slot = True
         self._beginning.append(activation.ref)
