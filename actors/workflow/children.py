@@ -83,7 +83,7 @@ class EffectOp(Op):
             run.engine.cannot_record(run, error)
             return
         except HoldfastError as error:  # an answer: there is no such run, it has ended, its id is in use
-            run.record_outcome(StepFailed(now_ms, self.name, self.nth, 1, record_error(error)), {})
+            run.record_here(StepFailed(now_ms, self.name, self.nth, 1, record_error(error)))
             return
         outcome = StepDone(now_ms, self.name, self.nth, 1, msgspec.Raw(encode(value, str(self))))
         self.result = value
@@ -94,7 +94,7 @@ class EffectOp(Op):
             run.engine.cannot_record(run, error)
             return
         arrival.committed(number)
-        run.arrived(outcome)
+        run.arrives_here(outcome)
 
     def effect(self, writes: Writes) -> tuple[Any, object]:
         """Add the effect to `writes`; what to tell of the commit, and the result."""
@@ -197,7 +197,7 @@ class ChildOp(Op):
             run.engine.cannot_record(run, error)
             return
         except HoldfastError as error:
-            run.record_outcome(StepFailed(run.now_ms(), self.name, self.nth, 1, record_error(error)), {})
+            run.record_here(StepFailed(run.now_ms(), self.name, self.nth, 1, record_error(error)))
             return
         if arrival is None:
             raise AssertionError("a child is never joined")

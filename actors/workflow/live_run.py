@@ -304,6 +304,22 @@ class LiveRun(Asking):
         """The same from inside a task; a callback of the task that ends with it calls `deliver_all`."""
         self._inbox.append(outcome)
 
+    def arrives_here(self, outcome: Outcome) -> None:
+        """The same from an op that is begun and done at once: delivered when all that was asked for has begun.
+
+        Else a loop of sends would go one call deeper with each.
+        """
+        self._inbox.append(outcome)
+
+    def record_here(self, outcome: Outcome) -> None:
+        """Record the outcome of such an op."""
+        try:
+            self.record(outcome)
+        except StorageError as error:
+            self.engine.cannot_record(self, error)
+            return
+        self.arrives_here(outcome)
+
     def expect(self, records: Iterable[Record]) -> None:
         """Records from outside were staged; they are delivered in a callback of the loop, unless it rests."""
         for record in records:
@@ -318,14 +334,17 @@ class LiveRun(Asking):
         """Deliver what was recorded, one after the other, and act on what run() asks for then."""
         if self._delivering or self.dropped or self._main is None:
             return
+        self._deliver_inbox()
+        if not self.dropped:
+            self._after_delivery()
+
+    def _deliver_inbox(self) -> None:
         self._delivering = True
         try:
             while self._inbox and not self.dropped:
                 self._deliver(self._inbox.pop(0))
         finally:
             self._delivering = False
-        if not self.dropped:
-            self._after_delivery()
 
     def record_outcome(self, outcome: Outcome, writes: Writes) -> None:
         """Record the outcome of a step beside what `writes` holds, and deliver it.
@@ -512,27 +531,33 @@ class LiveRun(Asking):
 
     def _after_delivery(self) -> None:
         """run() is at rest: it ended, or new steps begin, or it sleeps."""
-        main = self._main
-        assert main is not None
-        if main.done():
-            self._end(main, {})
-            return
-        saying = self._saying
-        if saying is not None and not saying.is_silent and not self._write_said():
-            return
-        if self._updates is not None:
-            self.engine.messages.done(self)
-        if self.pausing_ms is not None:
-            if not self.working and not self._inbox:
-                self.engine.paused(self)
-            return
-        if self._starting:
-            return  # whoever starts the others begins what run() asked for by this, and settles
-        while self._unstarted:
-            unstarted, self._unstarted = self._unstarted, []
-            self._start(unstarted)
-        if self.dropped:
-            return
+        while True:
+            main = self._main
+            assert main is not None
+            if main.done():
+                self._end(main, {})
+                return
+            saying = self._saying
+            if saying is not None and not saying.is_silent and not self._write_said():
+                return
+            if self._updates is not None:
+                self.engine.messages.done(self)
+            if self.pausing_ms is not None:
+                if not self.working and not self._inbox:
+                    self.engine.paused(self)
+                return
+            if self._starting:
+                return  # whoever starts the others begins what run() asked for by this, and settles
+            while self._unstarted:
+                unstarted, self._unstarted = self._unstarted, []
+                self._start(unstarted)
+            if self.dropped:
+                return
+            if not self._inbox:
+                break
+            self._deliver_inbox()  # what was done at once
+            if self.dropped:
+                return  # type: ignore[unreachable]  # what was delivered may have ended the run
         # Most often everything asked for is in progress and there is nothing to be woken for.
         working = self.working
         if not working or working < len(self.pending) or self.loop.timers or self._timer is not None:

@@ -63,3 +63,22 @@ class Blocks(Workflow):
 
     async def run(self) -> float:
         return await self.step(slowly, 50)
+
+
+class Chatty(Workflow):
+    """Sends more often than a stack is deep, to one that is there and to one that isn't."""
+
+    async def run(self, to: str) -> int:
+        failed = 0
+        for n in range(700):
+            failed += (await self.send(TakesTwo, to, "note", n).outcome()).error is not None
+        return failed
+
+
+def test_many_sends_in_a_row() -> None:
+    """Each is recorded and delivered; none goes deeper into the stack than the one before."""
+    with simulate() as sim:
+        sim.start(TakesTwo, id="a")
+        assert sim.result(sim.start(Chatty, "a", id="c")) == 0
+        assert sim.result(sim.start(Chatty, "nobody", id="d")) == 700
+        assert len(sim.history(SimRun(TakesTwo, "a"))) == 701
