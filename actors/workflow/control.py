@@ -44,6 +44,7 @@ from .journal import (
     StepDone,
     StepFailed,
     Terminated,
+    UndoBegan,
     decode_records,
     encode_record,
     journal_prefix,
@@ -410,7 +411,7 @@ def _before(records: list[Record], at: tuple[str, int], ref: Ref) -> list[Record
             _take_back(kept, failed, record)
         elif isinstance(record, Failed):
             failed = record
-        elif not isinstance(record, (*_ENDS, CancelAsked)):
+        elif not isinstance(record, (*_ENDS, CancelAsked, UndoBegan)):
             kept.append(record)
     steps = sorted({(one.name, one.nth) for one in records if isinstance(one, (StepDone, StepFailed))})
     known = ", ".join(f"{name} (use {nth})" for name, nth in steps[:20]) or "none"

@@ -38,16 +38,17 @@ from .journal import (
     StepDone,
     StepFailed,
     TimerFired,
+    UndoBegan,
     UpdateAccepted,
 )
-from .undo import UNDO
 from .user_lines import is_users, place, where
 
 if TYPE_CHECKING:
     from .live_run import LiveRun
     from .ops import Op
 
-_FROM_OUTSIDE: Final = (EventArrived, UpdateAccepted, Resumed, CancelAsked)
+# Nobody asks for these.
+_FROM_OUTSIDE: Final = (EventArrived, UpdateAccepted, Resumed, CancelAsked, UndoBegan)
 # The name of a divergence among the errors of runs; it is a record, not a class.
 DIVERGENCE: Final = "Divergence"
 # So many of each sequence are shown before the difference, and behind it: the rest is in the history.
@@ -156,7 +157,14 @@ class ReplayCheck:
         self._index += 1
         self.position = position
         self._marks.append((run.asked_count, run.loop.timer_count))
-        if isinstance(outcome, _FROM_OUTSIDE) or self._fold.waives(position):
+        if self._fold.waives(position):
+            return None
+        if isinstance(outcome, UndoBegan):
+            if not run.ended_badly():
+                return self._differs(f"run() {self._waits()}")
+            self._ended_by = None  # what comes is asked for by the undoing
+            return None
+        if isinstance(outcome, _FROM_OUTSIDE):
             return None
         if not self._was_asked(outcome):
             return self._differs(f"run() {self._waits()}")
@@ -223,14 +231,6 @@ class ReplayCheck:
             for position, one in self._fold.outcomes[by + 1 : self._index + 1]
             if not isinstance(one, _FROM_OUTSIDE) and not self._fold.waives(position)
         )
-
-    def expects_undo(self) -> bool:
-        """Whether what comes next was recorded while steps were undone: run() had ended badly by then."""
-        behind = self._fold.outcomes[self._index + 1 :]
-        following = next((one for _, one in behind if isinstance(one, (StepDone, StepFailed))), None)
-        if following is not None:
-            return following.name.startswith(UNDO)
-        return any(name.startswith(UNDO) for name, _ in self._fold.open_attempts())
 
     def _was_asked(self, outcome: Outcome) -> bool:
         if isinstance(outcome, TimerFired):
@@ -319,6 +319,8 @@ def _name(outcome: Outcome) -> str:
         return f"update {outcome.name}"
     if isinstance(outcome, (StepDone, StepFailed)):
         return _step(outcome.name, outcome.nth)
+    if isinstance(outcome, UndoBegan):
+        return "the beginning of undo"
     return "resumed" if isinstance(outcome, Resumed) else "cancel"
 
 

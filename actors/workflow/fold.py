@@ -29,12 +29,13 @@ from .journal import (
     TagSet,
     Terminated,
     TimerFired,
+    UndoBegan,
     UpdateAccepted,
     VersionTaken,
 )
 
 # As tuples: a test against a union takes several times as long, and a journal may have thousands.
-_OUTCOMES = (StepDone, StepFailed, TimerFired, EventArrived, UpdateAccepted, Resumed, CancelAsked)
+_OUTCOMES = (StepDone, StepFailed, TimerFired, EventArrived, UpdateAccepted, Resumed, CancelAsked, UndoBegan)
 _SAID = (StateSet, DataSet, TagSet)
 _ENDS = (Finished, Failed, Terminated, Cancelled)
 

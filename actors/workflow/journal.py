@@ -199,6 +199,12 @@ class Cancelled(msgspec.Struct, array_like=True, frozen=True, tag=18):
     undone: int = 0
 
 
+class UndoBegan(msgspec.Struct, array_like=True, frozen=True, tag=19):
+    """`run()` ended badly: all that it had asked for is given up here, and its steps are undone."""
+
+    at_ms: int
+
+
 Record: TypeAlias = (
     Started
     | StepDone
@@ -219,12 +225,13 @@ Record: TypeAlias = (
     | Resumed
     | CancelAsked
     | Cancelled
+    | UndoBegan
 )
 # What `run()` asked for, by name and use or by number: replay looks whether it still does.
 Answer: TypeAlias = StepDone | StepFailed | TimerFired
 # What comes from outside, whenever it likes.
 FromOutside: TypeAlias = EventArrived | UpdateAccepted | Resumed | CancelAsked
-Outcome: TypeAlias = Answer | FromOutside
+Outcome: TypeAlias = Answer | FromOutside | UndoBegan
 End: TypeAlias = Finished | Failed | Terminated | Cancelled
 # What `run()` said without waiting for anything; counted, so that it isn't written again on replay.
 Said: TypeAlias = StateSet | DataSet | TagSet

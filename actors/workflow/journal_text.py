@@ -24,6 +24,7 @@ from .journal import (
     TagSet,
     Terminated,
     TimerFired,
+    UndoBegan,
     UpdateAccepted,
     VersionTaken,
 )
@@ -56,6 +57,8 @@ def record_text(record: Record) -> str:
         return f"event {record.name}{by}: {_shown(record.payload)}"
     if isinstance(record, UpdateAccepted):
         return f"update {record.name} accepted"
+    if isinstance(record, UndoBegan):
+        return "run() ended badly, its steps are undone"
     if isinstance(record, StateSet):
         return f"state {record.state!r}"
     if isinstance(record, DataSet):

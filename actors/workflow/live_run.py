@@ -47,6 +47,7 @@ from .journal import (
     StepDone,
     StepFailed,
     TimerFired,
+    UndoBegan,
     UpdateAccepted,
     encode_record,
     journal_prefix,
@@ -424,6 +425,9 @@ class LiveRun(Asking):
             self._put_off(outcome)
         elif isinstance(outcome, CancelAsked):
             self._cancel_asked(outcome)
+        elif isinstance(outcome, UndoBegan) and self.ended_badly():
+            assert self._main is not None
+            self._begin_undoing(*self._end_of(self._main))
 
     def _begin_update(self, record: UpdateAccepted) -> None:
         if self._updates is None:
@@ -473,6 +477,12 @@ class LiveRun(Asking):
 
     def _stop_code(self) -> None:
         """run() goes no further, without any clean-up of its own; what it did is undone."""
+        cancel = self._cancel
+        assert cancel is not None, "who stops the code says why"
+        self._begin_undoing(end_of_stopped(cancel, self.now_ms()), None)
+
+    def _give_all_up(self) -> None:
+        """Whatever run() and its tasks have asked for is given up, and the tasks are closed."""
         main, replaying = self._main, self.replaying
         self.dropped = True
         try:
@@ -484,17 +494,25 @@ class LiveRun(Asking):
             if self.check is not None:
                 self.check.given_up(key)
             op.future.op = None
+            op.over = True  # not begun, either, when the replay is over
             if not replaying:
                 op.abandon()
+                self._keep_rows_of(op)
         for timer in list(self.loop.timers.values()):
             timer.cancel()
         self._unstarted = [op for op in self._unstarted if replaying]
         self._box = self._conditions = None
-        cancel = self._cancel
-        assert cancel is not None, "who stops the code says why"
-        self._begin_undoing(end_of_stopped(cancel, self.now_ms()), None)
+
+    def ended_badly(self) -> bool:
+        """Whether run() has ended, and not by returning."""
+        main = self._main
+        return main is not None and main.done() and self._undoing is None and self._end_of(main)[1] is not None
+
+    def _end_of(self, main: asyncio.Task[object]) -> tuple[End, BaseException | None]:
+        return end_of(main, self.loop, self.type, self.now_ms(), self._cancel, overdue=self._overdue)
 
     def _begin_undoing(self, record: End, raised: BaseException | None) -> None:
+        self._give_all_up()
         undoing = self._undoing = Undoing(self._undos or [], record, raised)
         self._undos = None
         self.loop.mistake = None
@@ -511,23 +529,11 @@ class LiveRun(Asking):
             if conditions is not None:
                 while len(conditions) and self._context.copy().run(conditions.look):
                     loop.run_until_rest()
-            check = self.check
-            if self._undos and check is not None and check.expects_undo():
-                main = self._main
-                if main is not None and main.done() and not self.dropped:
-                    self._undo_if_failed(main, self.now_ms())
         except ForeignAwait as error:
             self.stuck(record_error(error))
         except KeyboardInterrupt as error:  # not run()'s doing: it goes on when the folder is opened again
             raise_soon(self.engine.system.loop, error)
             self.engine.let_go(self)
-
-    def _undo_if_failed(self, main: asyncio.Task[object], at_ms: int) -> None:
-        """On replay: what comes next in the journal was asked for while steps were undone."""
-        record, raised = end_of(main, self.loop, self.type, at_ms, self._cancel, overdue=self._overdue)
-        if raised is not None:
-            self._begin_undoing(record, raised)
-            self.loop.run_until_rest()
 
     def _after_delivery(self) -> None:
         """run() is at rest: it ended, or new steps begin, or it sleeps."""
@@ -594,10 +600,12 @@ class LiveRun(Asking):
             self.check.given_up(key)
         if not self.replaying:
             op.abandon()
-            if op.replies:
-                self.replies.update(
-                    {row: reply for row, (reply, _) in op.replies.items()}
-                )  # deleted with the run's end
+            self._keep_rows_of(op)
+
+    def _keep_rows_of(self, op: Op) -> None:
+        """Rows that an op left behind are deleted with the run's end."""
+        if op.replies:
+            self.replies.update({row: reply for row, (reply, _) in op.replies.items()})
 
     # -- recording -----------------------------------------------------------------------------------------
 
@@ -741,16 +749,19 @@ class LiveRun(Asking):
         if isinstance(error, ContinueAsNew):
             self.engine.starts.continue_as_new(self, error, writes)
             return
-        record, raised = end_of(
-            main, self.loop, self.type, self.now_ms(), self._cancel, overdue=self._overdue
-        )
+        record, raised = self._end_of(main)
         if raised is None or not self._undos:
             self.engine.ended(self, record, raised, writes)
             return
-        if writes:
-            self.activation.commit(writes, reserve=True)
-        self._begin_undoing(record, raised)
-        self._run_to_rest()
+        began = UndoBegan(self.now_ms())
+        try:
+            if self.said_anything() is not None:
+                self.said.write(writes)
+            self.record(began, writes)
+        except StorageError as failure:
+            self.engine.cannot_record(self, failure)
+            return
+        self._deliver(began)
         if not self.dropped:
             self._after_delivery()
 

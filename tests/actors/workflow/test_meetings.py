@@ -82,3 +82,64 @@ def test_many_sends_in_a_row() -> None:
         assert sim.result(sim.start(Chatty, "a", id="c")) == 0
         assert sim.result(sim.start(Chatty, "nobody", id="d")) == 700
         assert len(sim.history(SimRun(TakesTwo, "a"))) == 701
+
+
+# -- undo ----------------------------------------------------------------------------------------------------
+
+
+UNDONE: list[str] = []
+
+
+async def take_back(n: float) -> None:
+    """An undo that takes its time."""
+    await asyncio.sleep(50)
+    UNDONE.append(f"undid {n:g}")
+
+
+class LeavesAStep(Workflow):
+    """Fails while a step that could be undone is in progress."""
+
+    async def run(self) -> None:
+        await self.step(quick, 1, undo=take_back, name="a")
+        await self.step(quick, 2, undo=take_back, name="b")
+        left = self.step(slowly, 20, undo=take_back, name="left")
+        await self.sleep(1)
+        raise ValueError(f"left {left.done()}")
+
+
+def test_a_step_in_progress_is_given_up_where_undo_begins() -> None:
+    """It isn't recorded any more, so a replay in the middle of undoing undoes the same steps."""
+    for crash in (None, 2, 30, 60, 90):
+        UNDONE.clear()
+        with simulate() as sim:
+            run = sim.start(LeavesAStep, id="a")
+            if crash is not None:
+                sim.advance(crash)
+                sim.crash()
+            sim.run_until_idle()
+            assert sim.status(run) == "failed"
+            last = sim.history(run)[-1]
+            assert (last.error.message, last.undone, last.undo) == ("left False", 2, None)  # type: ignore[union-attr]
+            assert list(dict.fromkeys(UNDONE)) == ["undid 2", "undid 1"]
+            assert sim.attempts("left") == 1
+
+
+class Waits(Workflow):
+    """A step that can be undone, then two that take long."""
+
+    async def run(self) -> None:
+        await self.step(quick, 1, undo=take_back, name="a")
+        await asyncio.gather(self.step(slowly, 500, name="b"), self.step(slowly, 600, name="c"))
+
+
+def test_steps_given_up_by_terminate_dont_begin_after_a_crash() -> None:
+    """What run() had asked for when it was terminated with undo is over, also on replay."""
+    with simulate() as sim:
+        run = sim.start(Waits, id="a")
+        sim.advance(1)
+        sim.run(sim.runtime.run(Waits, "a").terminate, "stop", undo=True)
+        sim.advance(1)
+        sim.crash()
+        sim.run_until_idle()
+        assert sim.status(run) == "terminated"
+        assert (sim.attempts("b"), sim.attempts("c"), sim.effects("b")) == (1, 1, 0)
