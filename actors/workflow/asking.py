@@ -59,8 +59,8 @@ class Asking:
         "_versions",
         "_versions_unwritten",
         "activation",
-        "asked_for_children",
         "check",
+        "children",
         "dropped",
         "engine",
         "loop",
@@ -83,7 +83,8 @@ class Asking:
         self.activation = activation
         self.type: WorkflowType = activation.type  # type: ignore[assignment]
         self.workflow: Workflow = instance or activation.instance  # type: ignore[assignment]
-        self.asked_for_children = False
+        # Children that run() asked for, by name and use; most runs ask for none.
+        self.children: set[tuple[str, int]] | None = None
         self.loop = loop
         # What run() asked for and hasn't got, by name and use.
         self.pending: dict[tuple[str, int], Op] = {}
@@ -242,9 +243,11 @@ class Asking:
             raise self._not_inside()
         if self.dropped:
             return self._never()
-        self.asked_for_children = True
         name = f"child {start.kind.name}"
         nth = self._next_use(name)
+        if self.children is None:
+            self.children = set()
+        self.children.add((name, nth))
         return self._ask(ChildOp(self._me(), name, nth, start))
 
     def request_start(self, start: ChildStart) -> OpFuture[Any]:

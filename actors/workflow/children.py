@@ -179,11 +179,12 @@ class ChildOp(Op):
         run, start = self.run, self.start_of
         self.active = False  # it holds no place and no memory of the parent
         run.working -= 1
-        link = ParentLink(run.type.number_bytes, run.activation.ref.key_bytes, self.name, self.nth)
+        link = self.link()
         try:
             if parent_of(run.engine, self.ref) == link:
                 return
             writes: Writes = {}
+            arrivals = self._make_way(link, writes)
             arrival = run.engine.starts.start_arrival(
                 self.ref,
                 start.encoded_input,
@@ -192,6 +193,7 @@ class ChildOp(Op):
                 writes,
                 parent=link,
                 join=False,
+                replaces=bool(arrivals),
             )
         except StorageError as error:
             run.engine.cannot_record(run, error)
@@ -206,10 +208,29 @@ class ChildOp(Op):
         try:
             number = run.activation.commit(writes, reserve=True)
         except StorageError as error:
-            arrival.failed()
+            for one in (arrival, *arrivals):
+                one.failed()
             run.engine.cannot_record(run, error)
             return
-        arrival.committed(number)
+        for one in (arrival, *arrivals):
+            one.committed(number)
+
+    def _make_way(self, link: ParentLink, writes: Writes) -> list[Any]:
+        """A child under the same id that this run had before it began anew is begun anew, too."""
+        engine = self.run.engine
+        known = parent_of(engine, self.ref)
+        if known is None or msgspec.structs.replace(known, generation=link.generation) != link:
+            return []
+        there = self.ref.activation or engine.system.directory.activate(self.ref)
+        if self.start_of.detached and not engine.has_ended(there):
+            return []
+        return [Replaced(engine, self.ref), *engine.starts.erase(there, writes, "it was begun anew")]
+
+    def link(self) -> ParentLink:
+        """Where the child's outcome goes."""
+        run = self.run
+        ref = run.activation.ref
+        return ParentLink(run.type.number_bytes, ref.key_bytes, self.name, self.nth, run.generation)
 
     def decode_result(self, encoded: msgspec.Raw) -> object:
         """See `Op.decode_result`."""
@@ -220,7 +241,24 @@ class ChildOp(Op):
         super().abandon()
         run = self.run
         if not self.start_of.detached and not run.replaying and not run.dropped:
-            run.engine.cancel_later(self.ref, f"{run.activation.ref} gave it up")
+            run.engine.cancel_later(self.ref, self.link(), f"{run.activation.ref} gave it up")
+
+
+class Replaced:
+    """A run whose rows are erased in a write set that is staged at once."""
+
+    __slots__ = ("_engine", "_ref")
+
+    def __init__(self, engine: Engine, ref: Ref) -> None:
+        self._engine = engine
+        self._ref = ref
+
+    def committed(self, number: int) -> None:
+        """It is no more."""
+
+    def failed(self) -> None:
+        """It goes on as it was."""
+        self._engine.again_later([self._ref])
 
 
 def child_ref(run: LiveRun, start: ChildStart, nth: int) -> Ref:
@@ -280,6 +318,8 @@ def tell_parent(
     writes[child_key(there, activation.ref)] = None
     if engine.has_ended(there):
         return None
+    if engine.started_record(there).generation != link.generation:
+        return None  # it has begun anew since
     run = engine.live(there)
     if run is not None and (link.name, link.nth) not in run.pending:
         return None  # given up

@@ -168,11 +168,13 @@ class ReplayCheck:
             return None
         if not self._was_asked(outcome):
             return self._differs(f"run() {self._waits()}")
+        key = outcome.nth if isinstance(outcome, TimerFired) else (outcome.name, outcome.nth)
+        if self._is_childs(key):
+            return None
         if self._ended_by is not None:
             if not self._in_flight_since(self._ended_by):
                 return self._differs(f"run() {self._waits()}")
             return None
-        key = outcome.nth if isinstance(outcome, TimerFired) else (outcome.name, outcome.nth)
         by = self._cancelled.get(key)
         if by is not None:
             return None if self._in_flight_since(by) else self._differs("run() gave it up before")
@@ -230,7 +232,15 @@ class ReplayCheck:
             one.nth <= timers if isinstance(one, TimerFired) else (one.name, one.nth) in known
             for position, one in self._fold.outcomes[by + 1 : self._index + 1]
             if not isinstance(one, _FROM_OUTSIDE) and not self._fold.waives(position)
+            if isinstance(one, TimerFired) or not self._is_childs((one.name, one.nth))
         )
+
+    def _is_childs(self, key: tuple[str, int] | int) -> bool:
+        """Whether an outcome was recorded by a child: it may end long after run() gave it up, while only the
+        disk knows this run.
+        """
+        children = self._run.children
+        return children is not None and key in children
 
     def _was_asked(self, outcome: Outcome) -> bool:
         if isinstance(outcome, TimerFired):

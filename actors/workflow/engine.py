@@ -27,7 +27,7 @@ from ...storage.errors import Damaged, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import ErrorRecord, RunFailed, record_error
 from .arrivals import RESTING, Arrival, NothingArrives, live_run_of
-from .children import children_of, first_record, tell_parent
+from .children import children_of, first_record, parent_of, tell_parent
 from .control import Control
 from .deadlines import Deadlines
 from .fold import Fold
@@ -39,6 +39,7 @@ from .journal import (
     End,
     Failed,
     Finished,
+    ParentLink,
     Started,
     Terminated,
     decode_records,
@@ -399,7 +400,7 @@ class Engine:
             told = tell_parent(self, run.activation, link, record, writes)
             if told is not None:
                 arrivals.append(told)
-        if run.asked_for_children:
+        if run.children is not None:
             why = f"it is {_STATUS_OF[type(record)]}"
             arrivals += self.starts.cancel_children(run.activation, writes, why)
         return arrivals
@@ -560,15 +561,15 @@ class Engine:
         run = live_run_of(activation)
         return first_record(self, activation) if run is None else run.started
 
-    def cancel_later(self, ref: Ref, reason: str) -> None:
-        """Ask a run to end, in the next callback; whoever asks has no write set to do it in."""
-        self.system.loop.call_soon(self._cancel_now, ref, reason)
+    def cancel_later(self, ref: Ref, link: ParentLink, reason: str) -> None:
+        """Ask a child to end, in the next callback: who gives it up has no write set to do it in."""
+        self.system.loop.call_soon(self._cancel_now, ref, link, reason)
 
-    def _cancel_now(self, ref: Ref, reason: str) -> None:
-        if self._stopped:
-            return
+    def _cancel_now(self, ref: Ref, link: ParentLink, reason: str) -> None:
+        if self._stopped or parent_of(self, ref) != link:
+            return  # never started: the id is another run's, if anybody's
         activation = ref.activation or self.system.directory.activate(ref)
-        if not activation.stored or self.has_ended(activation):
+        if self.has_ended(activation):
             return
         writes: Writes = {}
         record = CancelAsked(self.system.clock.now_ms(), reason)
@@ -580,9 +581,9 @@ class Engine:
     def cancel_given_up(self, run: LiveRun) -> None:
         """After a replay: children that run() gave up before the process died may not have been told."""
         for child in children_of(self, run.activation):
-            link = first_record(self, child.activation or self.system.directory.activate(child)).parent
+            link = parent_of(self, child)
             if link is not None and (link.name, link.nth) not in run.pending:
-                self.cancel_later(child, f"{run.activation.ref} gave it up")
+                self.cancel_later(child, link, f"{run.activation.ref} gave it up")
 
     async def processed(self, ref: Ref) -> None:
         """Return when the run has been given what was accepted before, if it is in memory or had to be."""

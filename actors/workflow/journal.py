@@ -23,6 +23,8 @@ class ParentLink(msgspec.Struct, array_like=True, frozen=True):
     key: bytes
     name: str
     nth: int
+    # Which of the parent's beginnings it was, when it was restarted or continued as new.
+    generation: int = 0
 
 
 class Started(msgspec.Struct, array_like=True, frozen=True, tag=0):

@@ -249,7 +249,7 @@ class LiveRun(Asking):
 
     def _replayed(self) -> None:
         """What an earlier life of the process may have left undone."""
-        if self.asked_for_children:
+        if self.children is not None:
             self.engine.cancel_given_up(self)
 
     def _deliver_recorded(self, fold: Fold, check: ReplayCheck) -> Divergence | None:

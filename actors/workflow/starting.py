@@ -200,13 +200,14 @@ class Starts:
         *,
         parent: ParentLink | None,
         join: bool,
+        replaces: bool = False,
     ) -> StartArrival | None:
         """Add a start to a write set that is staged at once; None when the run is there and `join` is set.
 
-        Raises `RunExists`.
+        `replaces` says that what was there is erased in the write set.  Raises `RunExists`.
         """
         activation = ref.activation or self.engine.system.directory.activate(ref)
-        if activation.stored or ref.directory_key in self.undecided:
+        if (activation.stored and not replaces) or ref.directory_key in self.undecided:
             if join and activation.stored:
                 return None
             raise RunExists(f"run {ref} exists; use another id")

@@ -143,3 +143,93 @@ def test_steps_given_up_by_terminate_dont_begin_after_a_crash() -> None:
         sim.run_until_idle()
         assert sim.status(run) == "terminated"
         assert (sim.attempts("b"), sim.attempts("c"), sim.effects("b")) == (1, 1, 0)
+
+
+# -- children ------------------------------------------------------------------------------------------------
+
+
+class CleansUpSlowly(Workflow):
+    """Sleeps for days, and takes two hours to clean up when it is cancelled."""
+
+    async def run(self, n: int) -> int:
+        try:
+            await self.sleep("10d")
+        except asyncio.CancelledError:
+            await self.step(slowly, 7200, timeout="3h", name="clean up")
+            raise
+        return n
+
+
+class GivesUp(Workflow):
+    """Waits five seconds for a child, and goes on without it."""
+
+    async def run(self, detached: bool) -> str:
+        try:
+            async with asyncio.timeout(5):
+                await self.child(CleansUpSlowly, 1, detached=detached)
+        except TimeoutError:
+            pass
+        await self.step(quick, 1)
+        await self.sleep("20d")
+        return "went on"
+
+
+def test_a_child_that_was_given_up_may_end_whenever_it_likes() -> None:
+    """Its outcome comes while its parent lies on disk, behind other records; the parent is not stuck."""
+    for detached in (False, True):
+        with simulate() as sim:
+            run = sim.start(GivesUp, detached, id="p")
+            sim.advance(60)
+            sim.crash()
+            assert sim.result(run) == "went on"
+            child = SimRun[int](CleansUpSlowly, ("p", "CleansUpSlowly-1"))
+            assert sim.status(child) == ("complete" if detached else "cancelled")
+
+
+class Begins(Workflow):
+    """A child, under an id of its own or one that is made."""
+
+    async def run(self, id: str | None) -> int:
+        return await self.child(CleansUpSlowly, 5, id=id)
+
+
+def test_a_restarted_parent_has_nothing_to_do_with_its_former_child() -> None:
+    """The cancel of the former child is not the outcome of the new one, in memory, on disk, or over crashes."""
+    for id_ in (None, "mine"):
+        for wait in (None, 0, 60):
+            with simulate() as sim:
+                run = sim.start(Begins, id_, id="p")
+                sim.advance(60)
+                sim.restart(run)
+                if wait is not None:
+                    sim.advance(wait)
+                    sim.crash()
+                assert sim.result(run) == 5
+
+
+def test_a_parent_that_is_restarted_after_its_end_begins_its_child_anew() -> None:
+    """A child with a fixed id that ended with the former beginning is begun anew."""
+    with simulate() as sim:
+        run = sim.start(Begins, "mine", id="p")
+        assert sim.result(run) == 5
+        sim.restart(run)
+        assert sim.result(run) == 5
+        assert len(sim.history(SimRun(CleansUpSlowly, "mine"))) == 3
+
+
+class GivesUpAtOnce(Workflow):
+    """Asks for a child under an id that is another's, and gives it up before it is begun."""
+
+    async def run(self) -> int:
+        await self.step(quick, 1)
+        self.child(CleansUpSlowly, 1, id="other").cancel()
+        await self.sleep(1)
+        return 1
+
+
+def test_giving_up_a_child_that_never_began_leaves_others_alone() -> None:
+    """The run that has the id is nobody's child."""
+    with simulate() as sim:
+        other = sim.start(CleansUpSlowly, 7, id="other")
+        assert sim.result(sim.start(GivesUpAtOnce, id="p")) == 1
+        assert sim.result(other) == 7
