@@ -198,8 +198,9 @@ class Control:
         every = [*arrivals, *(() if told is None else (told,))]
         number = self._stage(activation, writes, every)
         if run is not None:
-            engine.messages.ended(run)
+            engine.messages.done(run)
             engine.unmake_live(run)
+        engine.messages.over(ref, "was terminated")
         for arrival in every:
             arrival.committed(number)
         if purge_ms is not None:
@@ -215,10 +216,13 @@ class Control:
         activation = self._must_exist(ref)
         before = _status(activation)
         writes: Writes = {}
-        self._stop(activation)
+        run = live_run_of(activation)
+        if run is not None:
+            engine.messages.done(run)
         arrivals = engine.starts.restart(ref, encoded_input, writes)
         self._audit(activation, "restart", by, before, _status(activation), writes)
         number = self._stage(activation, writes, arrivals)
+        engine.messages.over(ref, "was restarted")
         for arrival in arrivals:
             arrival.committed(number)
         return number
@@ -346,11 +350,6 @@ class Control:
 
     def _now_ms(self, run: LiveRun | None) -> int:
         return self._engine.system.clock.now_ms() if run is None else run.now_ms()
-
-    def _stop(self, activation: Activation) -> None:
-        run = live_run_of(activation)
-        if run is not None:
-            self._engine.messages.ended(run)
 
     def _append(
         self, activation: Activation, run: LiveRun | None, records: tuple[Record, ...], writes: Writes

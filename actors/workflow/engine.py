@@ -454,6 +454,7 @@ class Engine:
         _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
         self._stuck_now.add(activation.ref.directory_key)
         self.results.failed(activation.ref, RunFailed(str(activation.ref), "stuck", error))
+        self.messages.stuck(activation.ref)
 
     def cannot_record(self, run: LiveRun, error: StorageError) -> None:
         """The store refused what the run wanted to record."""

@@ -253,9 +253,12 @@ class LiveRun(Asking):
             self.engine.cancel_given_up(self)
 
     def _deliver_recorded(self, fold: Fold, check: ReplayCheck) -> Divergence | None:
-        for position, outcome in fold.outcomes:
+        for index, (position, outcome) in enumerate(fold.outcomes):
             main = self._main  # another one once steps are undone
             assert main is not None
+            if main.done() and self._continues():
+                self._inbox = [one for _, one in fold.outcomes[index:]]
+                return None
             differs = check.next_is(position, outcome, has_ended=main.done())
             if differs is not None:
                 return differs
@@ -342,10 +345,20 @@ class LiveRun(Asking):
     def _deliver_inbox(self) -> None:
         self._delivering = True
         try:
-            while self._inbox and not self.dropped:
+            while self._inbox and not self.dropped and not self._continues():
                 self._deliver(self._inbox.pop(0))
         finally:
             self._delivering = False
+
+    def _continues(self) -> bool:
+        """Whether run() has ended to begin anew: what comes is for the one that begins."""
+        main = self._main
+        return (
+            main is not None
+            and main.done()
+            and not main.cancelled()
+            and isinstance(main.exception(), ContinueAsNew)
+        )
 
     def record_outcome(self, outcome: Outcome, writes: Writes) -> None:
         """Record the outcome of a step beside what `writes` holds, and deliver it.
@@ -444,6 +457,12 @@ class LiveRun(Asking):
     def update_reply(self, id_: str) -> Update | None:
         """What became of an update; None when it was not delivered."""
         return None if self._updates is None else self._updates.get(id_)
+
+    def knows_update(self, id_: str) -> bool:
+        """Whether an update was accepted since the run began (anew)."""
+        return self.update_reply(id_) is not None or any(
+            isinstance(one, UpdateAccepted) and one.id == id_ for one in self._inbox
+        )
 
     def _put_off(self, record: Resumed) -> None:
         """The run was paused: its timers have as much time left as they had then."""
@@ -792,10 +811,16 @@ class LiveRun(Asking):
         if not self.dropped:
             self.wake()
 
-    def early_events(self) -> list[EventArrived]:
-        """Events that nobody waited for, in order; those that were not delivered are the last."""
-        early = [] if self._box is None else self._box.early()
-        return early + [one for one in self._inbox if isinstance(one, EventArrived)]
+    def carried(self) -> list[Record]:
+        """What the run that begins anew is to get: events that nobody waited for, what was not delivered, and
+        a pause that was asked for.
+        """
+        early: list[Record] = [] if self._box is None else [*self._box.early()]
+        early += [one for one in self._inbox if isinstance(one, (EventArrived, UpdateAccepted, CancelAsked))]
+        resumed = any(isinstance(one, Resumed) for one in self._inbox)
+        if self.pausing_ms is not None and not resumed:
+            early.append(Paused(self.pausing_ms))
+        return early
 
     @property
     def generation(self) -> int:

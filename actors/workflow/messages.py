@@ -28,7 +28,7 @@ from .journal import EventArrived, UpdateAccepted
 from .labels import check_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from ...runtime.activation import Activation
     from ...runtime.ref import Ref
@@ -116,33 +116,44 @@ class Messages:
         if status in ("paused", "stuck"):
             raise CallerError(f"run {ref} is {status}, so it takes no update; let it go on first")
         key = (ref.directory_key, id_)
-        waiter = self._waiting.get(key)
-        if waiter is None:
+        if key not in self._waiting:
             run = live_run_of(activation)
-            known_update = None if run is None else run.update_reply(id_)
-            if known_update is not None and known_update.is_done:
-                return await self._reply(known_update, activation.dep)
-            if known_update is None:
-                if found.validator is not None:
-                    await engine.in_callback(lambda: self._validate(ref, name, args, kwargs))
-                id_key = activation.prefix(layout.EVENT_ID) + b"\0" + id_.encode()
-                writes: Writes = {}
-                arrival: Arrival | NothingArrives = NothingArrives()
-                if engine.system.store.get(id_key) is None:
-                    record = UpdateAccepted(
-                        engine.system.clock.now_ms(), name, msgspec.Raw(encoded), id_, user
-                    )
-                    writes[id_key] = encode_unchecked(record.at_ms)
-                    arrival = Arrival(engine, ref, (record,), writes)
-                    engine.commit_arrival(ref, arrival, writes)
-                else:  # an earlier process accepted it; the reply comes when the run is in memory
-                    await engine.in_callback(lambda: engine.resume(ref))
+            known = None if run is None else run.update_reply(id_)
+            if known is not None and known.is_done:
+                return await self._reply(known, activation.dep)
+            if known is None and found.validator is not None:
+                await engine.in_callback(lambda: self._validate(ref, name, args, kwargs))
+        waiter = self._waiting.get(key)  # others may have asked with this id meanwhile
+        if waiter is None:
             waiter = self._waiting[key] = engine.system.loop.create_future()
-            run = live_run_of(ref.activation) if ref.activation is not None else None
-            if run is not None:
-                self.done(run)
+            record = UpdateAccepted(engine.system.clock.now_ms(), name, msgspec.Raw(encoded), id_, user)
+            try:
+                await self._accept(ref, record)
+            except HoldfastError as error:
+                self._fail(key, error)
         update, dep = await asyncio.shield(waiter)
         return await self._reply(update, dep)
+
+    async def _accept(self, ref: Ref, record: UpdateAccepted) -> None:
+        """Record an update, unless it is; raises why no reply will come."""
+        engine = self._engine
+        activation = must_go_on(engine, ref)
+        run = live_run_of(activation)
+        if run is None or not run.knows_update(record.id):
+            id_key = activation.prefix(layout.EVENT_ID) + b"\0" + record.id.encode()
+            if engine.system.store.get(id_key) is None:
+                writes: Writes = {id_key: encode_unchecked(record.at_ms)}
+                engine.commit_arrival(ref, Arrival(engine, ref, (record,), writes), writes)
+                return
+            # An earlier process accepted it; the reply comes when the run is in memory.
+            run = await engine.in_callback(lambda: engine.resume(ref))
+            if run is None or not run.knows_update(record.id):
+                must_go_on(engine, ref)
+                raise UpdateRefused(
+                    f"run {ref} took update {record.id!r} before, and its reply is gone: the run is paused or "
+                    f"stuck, or continued as new"
+                )
+        self.done(run)
 
     async def _reply(self, update: Update, dep: int) -> object:
         await self._engine.system.store.wait_durable(dep)
@@ -174,9 +185,18 @@ class Messages:
         if not self._waiting:
             return
         self.done(run)
-        ref = run.activation.ref
+        self.over(run.activation.ref, "ended")
+
+    def over(self, ref: Ref, how: str, carried: Collection[str] = ()) -> None:
+        """A run ended, or began anew: updates without a reply get none, but for `carried` ones, by id."""
         for key in [key for key in self._waiting if key[0] == ref.directory_key]:
-            self._fail(key, RunEnded(f"run {ref} ended before the update {key[1]!r} did"))
+            if key[1] not in carried:
+                self._fail(key, RunEnded(f"run {ref} {how} before the update {key[1]!r} did"))
+
+    def stuck(self, ref: Ref) -> None:
+        """A run is stuck: who waits may ask again, with the update's id, when it goes on."""
+        for key in [key for key in self._waiting if key[0] == ref.directory_key]:
+            self._fail(key, CallerError(f"run {ref} is stuck, so the update {key[1]!r} has no reply yet"))
 
     def lost(self, ref: Ref) -> None:
         """A failed commit undid a run: whether its updates were accepted is for the sender to find out."""

@@ -26,7 +26,16 @@ from .arrivals import Arrival, forget_position, has_arrivals, live_run_of
 from .children import children_of, first_record
 from .continuing import ContinueAsNew
 from .head import RunHead, RunStatus
-from .journal import CancelAsked, ParentLink, Started, encode_record, journal_prefix, position_key
+from .journal import (
+    CancelAsked,
+    ParentLink,
+    Paused,
+    Started,
+    UpdateAccepted,
+    encode_record,
+    journal_prefix,
+    position_key,
+)
 from .labels import NO_LABELS, RunLabels
 from .live_run import LiveRun
 from .retention import keep as keep_run
@@ -47,7 +56,14 @@ class StartArrival:
     __slots__ = ("_activation", "_decoded_input", "_has_place", "_started", "_starts")
 
     def __init__(
-        self, starts: Starts, activation: Activation, started: Started, decoded_input: object, writes: Writes
+        self,
+        starts: Starts,
+        activation: Activation,
+        started: Started,
+        decoded_input: object,
+        writes: Writes,
+        *,
+        paused: bool = False,
     ) -> None:
         kind = cast("WorkflowType", activation.type)
         places = starts.engine.places
@@ -55,10 +71,10 @@ class StartArrival:
         self._activation = activation
         self._started = started
         self._decoded_input = decoded_input
-        self._has_place = places.has(kind)
+        self._has_place = not paused and places.has(kind)
         if activation.stored:
             activation.renew()
-        status: RunStatus = "running" if self._has_place else "queued"
+        status: RunStatus = "paused" if paused else "running" if self._has_place else "queued"
         workflow = cast("Workflow", activation.instance)
         writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
         forget_position(activation)
@@ -74,7 +90,7 @@ class StartArrival:
         )
         if self._has_place:
             places.take(kind)
-        else:
+        elif not paused:
             places.expect_queued(kind)
         activation.pins += 1
         activation.stage_fields(writes)
@@ -165,13 +181,16 @@ class Starts:
             try:
                 number = activation.commit(writes)
             except BaseException:
-                arrival.failed()
+                for one in (arrival, *(replaced or ())):
+                    one.failed()
                 if replaced is not None:
                     self.engine.again_later([ref])  # the run that was to be replaced goes on
                 raise
             arrival.committed(number)
             for child in replaced or ():
                 child.committed(number)
+            if replaced is not None:
+                self.engine.messages.over(ref, "was replaced")
             return ref, number, True
         writes_of.root.writes.update(writes)
         undecided = self.undecided[ref.directory_key] = system.loop.create_future()
@@ -323,7 +342,9 @@ class Starts:
     def continue_as_new(self, run: LiveRun, asked: ContinueAsNew, writes: Writes) -> None:
         """`run()` ended to begin anew: one commit erases its history and starts it again."""
         engine, activation = self.engine, run.activation
-        events, said, first = run.early_events(), run.said, run.started
+        carried, said, first = run.carried(), run.said, run.started
+        paused = any(isinstance(one, Paused) for one in carried)
+        engine.messages.done(run)
         journal = journal_prefix(activation.prefix(b""))
         for key in [key for key in writes if key.startswith(journal)]:
             del writes[key]  # the last outcome: it is history, too
@@ -345,22 +366,25 @@ class Starts:
             seed=None,
             state=said.state,
         )
-        start = StartArrival(self, activation, started, asked.decoded_input, writes)
-        for nth, event in enumerate(events):
-            writes[position_key(journal, nth + 1)] = encode_record(event)
+        start = StartArrival(self, activation, started, asked.decoded_input, writes, paused=paused)
+        for nth, record in enumerate(carried):
+            writes[position_key(journal, nth + 1)] = encode_record(record)
         try:
             number = activation.commit(writes, reserve=True)
         except StorageError as error:
-            start.failed()
+            for arrival in (start, *arrivals):
+                arrival.failed()
             engine.could_not_record(activation, error)
             return
         start.committed(number)
         for arrival in arrivals:
             arrival.committed(number)
+        updates = [one.id for one in carried if isinstance(one, UpdateAccepted)]
+        engine.messages.over(activation.ref, "continued as new", updates)
         again = live_run_of(activation)
-        if again is not None and events:
-            again.next_position += len(events)
-            again.expect(events)
+        if again is not None and carried:
+            again.next_position += len(carried)
+            again.expect(carried)
 
 
 def _tenant_of(activation: Activation) -> str | None:

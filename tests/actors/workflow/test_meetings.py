@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import msgspec
 
-from holdfast import Actor, Workflow
-from holdfast.testing import simulate
+from holdfast import Actor, HoldfastError, Workflow, update
+from holdfast.testing import ProcessDied, simulate
 from holdfast.testing.sim_run import SimRun
 
 
@@ -233,3 +234,184 @@ def test_giving_up_a_child_that_never_began_leaves_others_alone() -> None:
         other = sim.start(CleansUpSlowly, 7, id="other")
         assert sim.result(sim.start(GivesUpAtOnce, id="p")) == 1
         assert sim.result(other) == 7
+
+
+# -- updates -------------------------------------------------------------------------------------------------
+
+
+class Tallies(Workflow):
+    """Counts by updates, and begins anew whenever it is told to."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    async def run(self, n: int) -> int:
+        await self.wait("go")
+        await self.step(slowly, 10)
+        if n:
+            self.continue_as_new(n - 1)
+        return self.total
+
+    @update
+    async def add(self, n: int) -> int:
+        self.total += n
+        return self.total
+
+    @update
+    async def add_slowly(self, n: int) -> int:
+        await self.step(slowly, 100)
+        self.total += n
+        return self.total
+
+    def validate_add_slowly(self, n: int) -> None:
+        """Whatever it is."""
+
+
+async def outcome(work: Awaitable[object]) -> object:
+    """What came of a request that must come to something."""
+    try:
+        return await asyncio.wait_for(work, 1000)
+    except HoldfastError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def test_the_same_update_by_several_at_the_same_time() -> None:
+    """One acceptance, and the same reply for all, validated or not."""
+
+    async def several() -> list[object]:
+        run = sim.runtime.run(Tallies, "a")
+        return await asyncio.gather(
+            *[outcome(run.update_once("add_slowly", "u", 5)) for _ in range(3)],
+            *[outcome(run.update_once("add", "v", 1)) for _ in range(3)],
+        )
+
+    with simulate() as sim:
+        sim.start(Tallies, 0, id="a")
+        assert sim.run(several) == [6, 6, 6, 1, 1, 1]
+
+
+def test_an_update_over_continue_as_new() -> None:
+    """One in progress is told that it is over, and so is who asks again; one that came too late is for the next."""
+
+    async def story() -> list[object]:
+        run = sim.runtime.run(Tallies, "a")
+        begun = asyncio.ensure_future(outcome(run.update_once("add_slowly", "u", 5)))
+        await asyncio.sleep(1)
+        await run.send("go")
+        told = [await begun]
+        told.append(await outcome(run.update_once("add_slowly", "u", 5)))
+        told.append(await outcome(run.update_once("add", "v", 2)))
+        return told
+
+    with simulate() as sim:
+        sim.start(Tallies, 1, id="a")
+        first, second, third = sim.run(story)
+        assert first == "RunEnded: run Tallies/a continued as new before the update 'u' did"
+        assert str(second).startswith("UpdateRefused: run Tallies/a took update 'u' before")
+        assert third == 2
+
+
+def test_an_update_of_a_run_that_lies_on_disk_and_is_ended_there() -> None:
+    """Terminated or restarted while it is queued, with an update that it never saw: who waits is told."""
+
+    async def story(verb: str) -> object:
+        run = sim.runtime.run(Tallies, "a")
+        waiting = asyncio.ensure_future(outcome(run.update("add", 5)))
+        await asyncio.sleep(1)
+        await getattr(run, verb)()
+        return await waiting
+
+    for verb, how in (("terminate", "was terminated"), ("restart", "was restarted")):
+        with simulate(max_running=1) as sim:
+            sim.start(Blocks, id="b")
+            sim.start(Tallies, 0, id="a")
+            assert str(sim.run(story, verb)).startswith(f"RunEnded: run Tallies/a {how} before the update")
+
+
+def test_an_update_of_a_run_that_gets_stuck() -> None:
+    """Who waits is told, and gets the reply under the same id when the run goes on."""
+
+    async def ask(seconds: float) -> object:
+        run = sim.runtime.run(Stumbles, "a")
+        waiting = asyncio.ensure_future(outcome(run.update_once("slowly", "u")))
+        await asyncio.sleep(seconds)
+        return await waiting
+
+    STUMBLES.append(True)
+    with simulate() as sim:
+        sim.start(Stumbles, id="a")
+        assert "is stuck" in str(sim.run(ask, 1))
+        STUMBLES.clear()
+        sim.crash()
+        assert sim.run(ask, 1) == "done"
+
+
+STUMBLES: list[bool] = []
+
+
+class Stumbles(Workflow):
+    """Waits for something foreign once it is called, as long as a test says so."""
+
+    def __init__(self) -> None:
+        self.called = False
+
+    async def run(self) -> None:
+        await self.until(lambda: self.called)
+        if STUMBLES:
+            await asyncio.get_running_loop().create_future()
+        await self.wait("go")
+
+    @update
+    async def slowly(self) -> str:
+        self.called = True
+        await self.step(slowly, 1)
+        if STUMBLES:
+            await asyncio.get_running_loop().create_future()
+        return "done"
+
+
+def test_what_was_acknowledged_while_a_run_continues_as_new_holds() -> None:
+    """A pause during its last step, and a cancel behind its last outcome, are for the run that begins anew."""
+    with simulate() as sim:
+        run = sim.start(Tallies, 1, id="a")
+        sim.send_event(run, "go")
+        sim.advance(5)
+        sim.pause(run)
+        sim.send_event(run, "go")
+        sim.advance(60)
+        assert sim.status(run) == "paused"
+        sim.crash()
+        sim.advance(60)
+        assert sim.status(run) == "paused"
+        sim.resume(run)
+        assert sim.result(run) == 0
+
+
+class Ends(Workflow):
+    """Begins anew by the very event that a cancel comes behind."""
+
+    async def run(self, n: int) -> int:
+        await self.wait("go")
+        if n:
+            self.continue_as_new(n - 1)
+        return n
+
+
+def test_events_and_a_cancel_in_one_moment_with_continue_as_new() -> None:
+    """What was recorded and not delivered goes to the run that begins."""
+
+    async def at_once() -> None:
+        run = sim.runtime.run(Ends, "a")
+        await asyncio.gather(run.send("go"), run.cancel(reason="enough"))
+
+    for crash in (None, *range(1, 6)):
+        with simulate() as sim:
+            run = sim.start(Ends, 3, id="a")
+            if crash is not None:
+                sim.crash_at("commit", crash)
+            try:
+                sim.run(at_once)
+            except ProcessDied:
+                sim.cancel(run, "enough")
+            sim.run_until_idle()
+            assert sim.status(run) == "cancelled", sim.journal(run)
