@@ -342,13 +342,36 @@ class Engine:
             return
         activation = ref.activation
         run = None if activation is None else live_run_of(activation)
-        if run is None:
-            self._resume(cast("WorkflowType", ref.type), ref.key_bytes)
-        elif run.resting:
-            self._go_on(run)
-        else:
+        kind = cast("WorkflowType", ref.type)
+        if run is not None and not run.resting:
             run.deliver_all()
             run.wake()
+        elif not self.places.has(kind):  # others that were woken in the same moment have them all
+            self._queue(ref)
+        elif run is None:
+            self._resume(kind, ref.key_bytes)
+        else:
+            self._go_on(run)
+
+    def _queue(self, ref: Ref) -> None:
+        """A run that was woken waits on disk for a place."""
+        try:
+            activation = ref.activation or self.system.directory.activate(ref)
+            workflow = cast("Workflow", activation.instance)
+            if workflow.head.status != "running":
+                return
+            now_ms = self.system.clock.now_ms()
+            workflow.head = msgspec.structs.replace(workflow.head, status="queued", updated_ms=now_ms)
+            writes: Writes = {}
+            activation.stage_fields(writes)
+            activation.commit(writes, reserve=True)
+        except StorageError as error:
+            _log.error("run %s could not be queued: %s", ref, error)
+            if ref.activation is not None:
+                self.system.directory.drop(ref.activation)
+            self.again_later([ref])
+            return
+        self.places.expect_queued(cast("WorkflowType", ref.type))
 
     # -- ends ----------------------------------------------------------------------------------------------
 

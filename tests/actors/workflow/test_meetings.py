@@ -415,3 +415,54 @@ def test_events_and_a_cancel_in_one_moment_with_continue_as_new() -> None:
                 sim.cancel(run, "enough")
             sim.run_until_idle()
             assert sim.status(run) == "cancelled", sim.journal(run)
+
+
+# -- places --------------------------------------------------------------------------------------------------
+
+
+class AtWork:
+    """How many bodies run, and how many ran at most."""
+
+    now = most = 0
+
+
+async def work() -> None:
+    """A step that counts itself."""
+    AtWork.now += 1
+    AtWork.most = max(AtWork.most, AtWork.now)
+    await asyncio.sleep(10)
+    AtWork.now -= 1
+
+
+class WokenByEvent(Workflow):
+    """Works when it is told to."""
+
+    async def run(self) -> None:
+        await self.wait("go")
+        await self.step(work)
+
+
+class WokenByTime(Workflow):
+    """Works after a while."""
+
+    async def run(self) -> None:
+        await self.sleep(100)
+        await self.step(work)
+
+
+def test_runs_that_are_woken_in_one_moment_keep_to_the_places() -> None:
+    """By events or by alarms: no more of them work than there are places, and all get their turn."""
+
+    async def wake() -> None:
+        await asyncio.gather(*[sim.runtime.run(WokenByEvent, f"r{n}").send("go") for n in range(8)])
+
+    for kind in (WokenByEvent, WokenByTime):
+        AtWork.now = AtWork.most = 0
+        with simulate(max_running=2) as sim:
+            runs = [sim.start(kind, id=f"r{n}") for n in range(8)]
+            sim.advance(1)
+            if kind is WokenByEvent:
+                sim.run(wake)
+            sim.run_until_idle()
+            assert [sim.status(run) for run in runs] == ["complete"] * 8
+            assert AtWork.most == 2
