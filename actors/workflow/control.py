@@ -40,6 +40,7 @@ from .journal import (
     Record,
     Redriven,
     Resumed,
+    RetriedNow,
     Started,
     StepDone,
     StepFailed,
@@ -183,8 +184,9 @@ class Control:
         writes: Writes = {}
         before = _status(activation)
         self._append(activation, run, (record,), writes)
-        for key, _ in engine.system.store.scan_prefix(activation.prefix(layout.REPLY)):
-            writes[key] = None
+        for kind in (layout.REPLY, layout.HEARTBEAT):
+            for key, _ in engine.system.store.scan_prefix(activation.prefix(kind)):
+                writes[key] = None
         writes.update(alarm_writes(activation, b"", None))
         arrivals = engine.starts.cancel_children(activation, writes, "it was terminated")
         link = engine.started_record(activation).parent
@@ -280,6 +282,7 @@ class Control:
             raise CallerError(f"no attempt of run {ref} waits for its time; its status is {status}")
         writes: Writes = dict(alarm_writes(run.activation, b"", None))
         self._audit(run.activation, "retry_now", by, status, "running", writes)
+        run.add_record(RetriedNow(run.now_ms()), writes)
         run.set_head("running", writes, now_ms)
         number = self._stage(run.activation, writes, ())
         for op in waiting:

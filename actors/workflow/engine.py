@@ -200,8 +200,8 @@ class Engine:
         run = self.make_live(LiveRun(self, activation, fold.started, fold))
         run.has_slot = True
         self.places.take(kind)
-        for key, stored in self.system.store.scan_prefix(activation.prefix(layout.REPLY)):
-            run.replies[key] = stored
+        for rows in (layout.REPLY, layout.HEARTBEAT):
+            run.replies.update(self.system.store.scan_prefix(activation.prefix(rows)))
         if head.status not in ("running", "pausing"):
             writes: Writes = {}
             try:

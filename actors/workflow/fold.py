@@ -22,6 +22,7 @@ from .journal import (
     Record,
     Redriven,
     Resumed,
+    RetriedNow,
     Started,
     StateSet,
     StepDone,
@@ -99,6 +100,9 @@ class Fold:
             self.ended = record
         elif isinstance(record, Paused):
             self._paused_ms = record.at_ms
+        elif isinstance(record, RetriedNow):
+            for key, (attempt, next_ms) in self.attempts.items():
+                self.attempts[key] = (attempt, min(next_ms, record.at_ms))
 
     @property
     def is_paused(self) -> bool:

@@ -207,6 +207,12 @@ class UndoBegan(msgspec.Struct, array_like=True, frozen=True, tag=19):
     at_ms: int
 
 
+class RetriedNow(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """Somebody outside said `retry_now`: attempts that wait for a later time are due."""
+
+    at_ms: int
+
+
 Record: TypeAlias = (
     Started
     | StepDone
@@ -228,6 +234,7 @@ Record: TypeAlias = (
     | CancelAsked
     | Cancelled
     | UndoBegan
+    | RetriedNow
 )
 # What `run()` asked for, by name and use or by number: replay looks whether it still does.
 Answer: TypeAlias = StepDone | StepFailed | TimerFired

@@ -17,6 +17,7 @@ from .journal import (
     Paused,
     Record,
     Resumed,
+    RetriedNow,
     Started,
     StateSet,
     StepDone,
@@ -57,6 +58,8 @@ def record_text(record: Record) -> str:
         return f"event {record.name}{by}: {_shown(record.payload)}"
     if isinstance(record, UpdateAccepted):
         return f"update {record.name} accepted"
+    if isinstance(record, RetriedNow):
+        return "attempts that wait begin now"
     if isinstance(record, UndoBegan):
         return "run() ended badly, its steps are undone"
     if isinstance(record, StateSet):

@@ -143,7 +143,8 @@ class LiveRun(Asking):
         self.replaying = True
         # The input of a run that was just started, decoded already.
         self.first_input: object = msgspec.UNSET
-        # Replies to calls that unfinished steps made before a crash, by row key.
+        # Replies to calls that unfinished steps made before a crash, by row key; also the rows of heartbeats and
+        # those of steps that were given up.  What is left of them is deleted with the run's end.
         self.replies: dict[bytes, bytes] = {}
         self._journal = journal_prefix(activation.base)
         self.reply_prefix = activation.base + layout.REPLY
@@ -623,8 +624,7 @@ class LiveRun(Asking):
 
     def _keep_rows_of(self, op: Op) -> None:
         """Rows that an op left behind are deleted with the run's end."""
-        if op.replies:
-            self.replies.update({row: reply for row, (reply, _) in op.replies.items()})
+        self.replies.update(dict.fromkeys(op.reply_deletes(), b""))
 
     # -- recording -----------------------------------------------------------------------------------------
 

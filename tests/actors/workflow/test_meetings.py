@@ -7,9 +7,11 @@ from collections.abc import Awaitable
 
 import msgspec
 
-from holdfast import Actor, HoldfastError, Workflow, update
+from holdfast import Actor, HoldfastError, Retry, Workflow, current_step, heartbeat, update
+from holdfast.storage import layout
 from holdfast.testing import ProcessDied, simulate
 from holdfast.testing.sim_run import SimRun
+from tests.actors.workflow.support import rows
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -466,3 +468,73 @@ def test_runs_that_are_woken_in_one_moment_keep_to_the_places() -> None:
             sim.run_until_idle()
             assert [sim.status(run) for run in runs] == ["complete"] * 8
             assert AtWork.most == 2
+
+
+# -- attempts ------------------------------------------------------------------------------------------------
+
+
+async def fails() -> None:
+    """A body that always fails."""
+    raise OSError("not today")
+
+
+class Retries(Workflow):
+    """Tries again after an hour."""
+
+    async def run(self) -> None:
+        await self.step(fails, retry=Retry(1, "1h", "constant"))
+
+
+def test_retry_now_holds_over_a_crash() -> None:
+    """Once it is acknowledged the attempt begins, also when the process dies before it could."""
+    with simulate() as sim:
+        run = sim.start(Retries, id="a")
+        sim.advance(10)
+        sim.crash_at("commit", 1, "after")
+        sim.retry_now(run)
+        sim.advance(10)
+        assert sim.status(run) == "failed"
+        assert sim.attempts("fails") == 2
+
+
+async def beats(seconds: float) -> None:
+    """A body that tells how far it is, the first time."""
+    step = current_step()
+    assert step is not None
+    if not BEATEN:
+        BEATEN.append(True)
+        heartbeat({"at": 1})
+    await asyncio.sleep(seconds)
+
+
+BEATEN: list[bool] = []
+
+
+class Beats(Workflow):
+    """A step that beats; it is awaited for so long at most."""
+
+    async def run(self, seconds: float) -> str:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.step(beats, 100)
+        except TimeoutError:
+            return "gave up"
+        return "done"
+
+
+def test_heartbeats_leave_nothing_behind() -> None:
+    """Their rows go with the step, with a step that was given up, and with a run that is terminated."""
+    for seconds, verb in ((1000.0, None), (50.0, None), (1000.0, "terminate"), (1000.0, "restart")):
+        for crash in (False, True):
+            BEATEN.clear()
+            with simulate() as sim:
+                sim.start(Beats, seconds, id="a")
+                sim.advance(10)
+                assert len(rows(sim.runtime, layout.HEARTBEAT)) == 1
+                if crash:
+                    sim.crash()
+                    sim.advance(1)
+                if verb is not None:
+                    sim.run(getattr(sim.runtime.run(Beats, "a"), verb))
+                sim.run_until_idle()
+                assert rows(sim.runtime, layout.HEARTBEAT) == []
