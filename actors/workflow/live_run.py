@@ -679,6 +679,8 @@ class LiveRun(Asking):
 
         With work in progress the clock wakes the timers; at rest an alarm on disk does.
         """
+        if self.resting:
+            return  # what was delivered on the way here led to that
         timers = self.loop.timers
         if self._timer is not None:
             self._timer.cancel()

@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast import Actor, HoldfastError, Retry, Workflow, current_step, heartbeat, update
 from holdfast.storage import layout
-from holdfast.testing import ProcessDied, simulate
+from holdfast.testing import ProcessDied, Simulation, simulate
 from holdfast.testing.sim_run import SimRun
 from tests.actors.workflow.support import rows
 
@@ -538,3 +538,59 @@ def test_heartbeats_leave_nothing_behind() -> None:
                     sim.run(getattr(sim.runtime.run(Beats, "a"), verb))
                 sim.run_until_idle()
                 assert rows(sim.runtime, layout.HEARTBEAT) == []
+
+
+# -- rest ----------------------------------------------------------------------------------------------------
+
+
+def pins(sim: Simulation, run: SimRun[object]) -> int:
+    """How often a run is held in memory."""
+    ref = sim.runtime.run(run.workflow, run.key).ref  # type: ignore[arg-type]
+    return 0 if ref.activation is None else ref.activation.pins
+
+
+class SleepsThenCalls(Workflow):
+    """A sleep, then a child, then a step that takes long."""
+
+    async def run(self) -> float:
+        await self.sleep("1h")
+        await self.child(Blocks)
+        return await self.step(slowly, 100_000, timeout="10d")
+
+
+def test_a_run_rests_once() -> None:
+    """Woken by its alarm it goes to rest again for its child, and is held in memory while a step runs."""
+    with simulate() as sim:
+        run = sim.start(SleepsThenCalls, id="a")
+        sim.advance(3601)
+        assert pins(sim, run) == 0
+        sim.advance(60)
+        assert pins(sim, run) == 1
+        assert sim.result(run) == 100_000
+        assert sim.runtime.engine.places.running == 0
+
+
+def plain(n: int) -> int:
+    """A plain body."""
+    return n
+
+
+class PlainAndLong(Workflow):
+    """A plain step beside one that takes long, behind a sleep."""
+
+    async def run(self) -> list[float]:
+        await self.sleep(10)
+        return await asyncio.gather(self.step(plain, 1), self.step(slowly, 100_000, timeout="10d"))
+
+
+def test_a_plain_body_beside_another_does_not_put_the_run_to_rest() -> None:
+    """After a crash plain bodies run at once: the run is at rest only when all it asked for has begun."""
+    with simulate() as sim:
+        run = sim.start(PlainAndLong, id="a")
+        sim.advance(9)
+        sim.crash_at("step", when="before", step="plain")
+        sim.advance(10)
+        assert sim.life == 2
+        assert (sim.status(run), pins(sim, run)) == ("running", 1)
+        assert sim.result(run) == [1, 100_000]
+        assert sim.attempts("slowly") <= 2
