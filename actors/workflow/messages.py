@@ -54,6 +54,10 @@ class Messages:
         engine = self._engine
         if record.user is not None:
             check_label(record.user, "the user of an event")
+        activation = ref.activation or engine.system.directory.activate(ref)
+        if self._knows(activation, record, writes):
+            self.check_tenant(activation, record.tenant)
+            return activation  # who sends again after a crash is told the same, also when the run has ended
         activation = must_go_on(engine, ref, writes)
         self.check_tenant(activation, record.tenant)
         cast("WorkflowType", ref.type).events.check(record.name, bytes(record.payload), ref)
@@ -64,6 +68,13 @@ class Messages:
                 f"the history of run {ref} has max_history_records={limit} records; it takes no more events"
             )
         return activation
+
+    def _knows(self, activation: Activation, record: EventArrived, writes: Writes | None) -> bool:
+        """Whether the run took an event with this id."""
+        if record.id is None or activation.number is None:
+            return False
+        key = _id_key(activation, record)
+        return (writes is not None and key in writes) or self._engine.system.store.get(key) is not None
 
     def check_tenant(self, activation: Activation, tenant: str | None) -> None:
         """Raise `RunNotFound` when a tenant is named and the run is another one's."""
@@ -76,11 +87,10 @@ class Messages:
     def event_arrival(self, ref: Ref, record: EventArrived, writes: Writes) -> Arrival | NothingArrives:
         """Add an event to a write set that is staged at once; raises what `check_event` raises."""
         activation = self.check_event(ref, record, writes)
+        if self._knows(activation, record, writes):
+            return NothingArrives()
         if record.id is not None:
-            key = activation.prefix(layout.EVENT_ID) + record.id.encode()
-            if key in writes or self._engine.system.store.get(key) is not None:
-                return NothingArrives()
-            writes[key] = encode_unchecked(record.at_ms)
+            writes[_id_key(activation, record)] = encode_unchecked(record.at_ms)
         return Arrival(self._engine, ref, (record,), writes)
 
     def send(self, ref: Ref, record: EventArrived, extra: Writes | None = None) -> int:
@@ -243,3 +253,9 @@ class Messages:
             return ask(observed.workflow)
         finally:
             observed.close()
+
+
+def _id_key(activation: Activation, record: EventArrived) -> bytes:
+    """Where the id of an event is kept."""
+    assert record.id is not None, "asked only of events that have one"
+    return activation.prefix(layout.EVENT_ID) + record.id.encode()

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 
 import msgspec
+import pytest
 
-from holdfast import Actor, HoldfastError, Retry, Workflow, current_step, heartbeat, update
+from holdfast import Actor, HoldfastError, Retry, RunEnded, Workflow, current_step, heartbeat, update
 from holdfast.storage import layout
 from holdfast.testing import ProcessDied, Simulation, simulate
 from holdfast.testing.sim_run import SimRun
@@ -594,3 +595,15 @@ def test_a_plain_body_beside_another_does_not_put_the_run_to_rest() -> None:
         assert (sim.status(run), pins(sim, run)) == ("running", 1)
         assert sim.result(run) == [1, 100_000]
         assert sim.attempts("slowly") <= 2
+
+
+def test_an_event_that_is_sent_again_after_the_end() -> None:
+    """By its id it is known as accepted, so the sender whom a crash left without an answer gets it."""
+    with simulate() as sim:
+        run = sim.start(TakesTwo, id="a")
+        sim.send_event(run, Note(1), id="one")
+        sim.send_event(run, Note(2), id="two")
+        assert sim.result(run) == [1, 2]
+        sim.send_event(run, Note(2), id="two")
+        with pytest.raises(RunEnded):
+            sim.send_event(run, Note(2), id="three")
