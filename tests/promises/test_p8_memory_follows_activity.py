@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from holdfast import Runtime, Workflow
 from holdfast.runtime.actor import Actor
 from holdfast.runtime.limits import Limits
 from holdfast.runtime.system import ActorSystem
@@ -84,3 +87,65 @@ async def test_dropped_actors_go_at_once(tmp_path: Path) -> None:
         # A ring in what an actor leaves behind would keep hundreds; what ended last may still hold a few.
         assert alive <= len(system.directory) + 10
         assert len(system.directory) <= 300
+
+
+class Waits(Workflow):
+    """Waits for one event."""
+
+    async def run(self, n: int) -> int:
+        event = await self.wait("go")
+        return n + cast("int", event.payload)
+
+
+async def in_crowds(count: int, work: Callable[[int], Awaitable[object]]) -> None:
+    """Do something for each number, a few hundred at the same time."""
+
+    async def some(first: int) -> None:
+        for n in range(first, count, 200):
+            await work(n)
+
+    await asyncio.gather(*[some(first) for first in range(200)])
+
+
+async def waiting_runs(folder: Path, count: int, most: int) -> int:
+    """Bytes that the process grew by while the last three quarters of so many runs began to wait; all of them
+    get their event in the end.
+    """
+    async with Runtime(folder, limits=Limits(max_active=most)) as rt:
+
+        async def start(n: int) -> None:
+            await rt.start(Waits, n, id=n)
+
+        async def go(n: int) -> None:
+            await rt.run(Waits, n).send("go", 1)
+
+        await in_crowds(count // 4, start)
+        gc.collect()
+        before = anonymous_bytes()
+        await in_crowds(count, lambda n: start(n) if n >= count // 4 else asyncio.sleep(0))
+        gc.collect()
+        grown = anonymous_bytes() - before
+        assert len(rt.directory) <= most + 250
+        assert len(rt.engine.live_runs()) <= most + 250
+        assert rt.engine.places.running == 0
+        await in_crowds(count, go)
+        for n in range(0, count, 97):
+            assert await rt.run(Waits, n).result() == n + 1
+        await asyncio.sleep(0)
+        open_runs = rt.runs(Waits, status=("waiting", "running", "queued", "stuck"), limit=count)
+        for info in open_runs:
+            assert await rt.run(Waits, int(info.id)).result() == int(info.id) + 1
+        assert len(rt.runs(Waits, status="complete", limit=count + 1)) == count
+        assert len(rt.directory) <= most + 450
+        return grown
+
+
+async def test_runs_that_wait_for_an_event_leave_memory(tmp_path: Path) -> None:
+    """Beyond the cap they lie on disk; all get their event later."""
+    await waiting_runs(tmp_path / "data", 2_000, 100)
+
+
+@pytest.mark.slow
+async def test_twenty_thousand_runs_that_wait_take_no_memory(tmp_path: Path) -> None:
+    """With a cap of 500 actors, fifteen thousand more waiting runs take less than 500 bytes each."""
+    assert await waiting_runs(tmp_path / "data", 20_000, 500) < 15_000 * 500
