@@ -7,6 +7,7 @@ from .replay_check import check_replay
 from .replay_exported import replay_exported
 from .replay_guard import replay_guard
 from .replay_property import replay_property
+from .sent_event import SentEvent
 from .sim_run import Pending, SimRun
 from .simulation import Simulation, simulate
 from .storm import ClockJump, Storm
@@ -21,6 +22,7 @@ __all__ = [
     "Pending",
     "ProcessDied",
     "ReplayViolation",
+    "SentEvent",
     "SimRun",
     "Simulation",
     "Storm",

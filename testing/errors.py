@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .sent_event import SentEvent
     from .storm import Storm
 
 
@@ -30,9 +31,17 @@ class NeverAtRest(AssertionError):
 class ReplayViolation(AssertionError):
     """A story with crashes ended otherwise than the same story without, or broke a promise on its way."""
 
-    def __init__(self, message: str, inputs: Sequence[object] = (), storm: Storm | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        inputs: Sequence[object] = (),
+        storm: Storm | None = None,
+        events: Sequence[SentEvent] = (),
+    ) -> None:
         super().__init__(message)
         self.inputs = tuple(inputs)
         """The inputs of the story."""
+        self.events = tuple(events)
+        """The events that were sent to its runs."""
         self.storm = storm
         """What went wrong in it; None where that isn't known yet."""

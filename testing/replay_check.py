@@ -12,7 +12,9 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from ..actors.durable_queue import Queue
-from ..actors.errors import RunFailed
+from ..actors.errors import RunEnded, RunFailed
+from ..actors.workflow.head import ENDED
+from ..actors.workflow.journal import EventArrived, Started
 from ..runtime.actor import Actor
 from ..runtime.address import GivenKey
 from ..runtime.durations import Duration
@@ -20,6 +22,7 @@ from ..storage.errors import CallerError
 from .checks import check_callable
 from .crash import Crash
 from .errors import NeverAtRest, NotFinished, ReplayViolation
+from .sent_event import SentEvent, check_events, in_order
 from .sim_process import Setup
 from .sim_run import SimRun
 from .sim_runtime import Plans
@@ -85,6 +88,13 @@ def make_plan(
     )
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What the runs of a story are told."""
+
+    inputs: tuple[object, ...]
+    events: tuple[SentEvent, ...] = ()
+
+
 class Ending(msgspec.Struct, frozen=True):
     """What a story came to."""
 
@@ -112,6 +122,7 @@ def check_replay(
     inputs: Sequence[object],
     storm: Storm,
     *,
+    events: Sequence[SentEvent] = (),
     deps: MakeDeps | None = None,
     observe: Observe | None = None,
     setup: Setup | None = None,
@@ -125,6 +136,8 @@ def check_replay(
 
     workflow    started once for each input, with the ids "run-1", "run-2" ...  No input: `[()]`
     storm       what goes wrong
+    events      sent to the runs at moments of virtual time; one that a run doesn't take any more is refused.  A
+                run that still waits when all was sent is compared as it waits
     deps        makes the objects for `runtime.deps`, anew for each story; they survive crashes
     observe     called with these objects at the end: what it returns must be the same.  Return what happened
                 at least once (a set), and what must have happened exactly once, by its key
@@ -151,30 +164,36 @@ def check_replay(
     check_storm(storm)
     if not inputs:
         raise CallerError("a story without inputs shows nothing; [()] is one run without an input")
+    if events and queue is not None:
+        raise CallerError("events are for runs that the story starts itself, not for those that a queue starts")
+    told = Told(tuple(inputs), check_events(events, len(inputs)))
     plans = Plans()
-    compare(plan, inputs, storm, play(plan, inputs, _CALM, plans), plans)
+    compare(plan, told, storm, play(plan, told, _CALM, plans), plans)
 
 
-def compare(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, calm: Ended, plans: Plans) -> None:
+def compare(plan: ReplayPlan, told: Told, storm: Storm, calm: Ended, plans: Plans) -> None:
     """Play a storm and compare it with the calm story; raises `ReplayViolation`."""
     try:
-        stormy = play(plan, inputs, storm, plans)
+        stormy = play(plan, told, storm, plans)
     except ReplayViolation as violation:
-        raise ReplayViolation(_message(str(violation), plan, inputs, storm), inputs, storm) from violation
+        text = _message(str(violation), plan, told, storm)
+        raise ReplayViolation(text, told.inputs, storm, told.events) from violation
     differs = _difference(calm.ending, stormy.ending)
     if differs is not None:
         text = f"{differs}\n\nthe stormy story:\n{stormy.text}"
-        raise ReplayViolation(_message(text, plan, inputs, storm), inputs, storm)
+        raise ReplayViolation(_message(text, plan, told, storm), told.inputs, storm, told.events)
 
 
-def play(plan: ReplayPlan, inputs: Sequence[object], storm: Storm, plans: Plans) -> Ended:
+def play(plan: ReplayPlan, told: Told, storm: Storm, plans: Plans) -> Ended:
     """One story, whole; raises `ReplayViolation` when a promise is broken on the way."""
+    inputs = told.inputs
     world = tuple(plan.deps()) if plan.deps is not None else ()
     with Simulation(seed=storm.seed, deps=world, setup=plan.setup, plans=plans) as sim:
         try:
             sim.face(storm)
             started = _begin(sim, plan, inputs, storm)
-            runs = {run.id: _came_to(sim, run) for run in started}
+            _send(sim, plan, started, told, storm)
+            runs = {run.id: _came_to(sim, run, has_events=bool(told.events)) for run in started}
             _let_pass(sim, plan)
         except (NotFinished, NeverAtRest) as error:
             raise ReplayViolation(str(error)) from error
@@ -215,6 +234,34 @@ def _begin(sim: Simulation, plan: ReplayPlan, inputs: Sequence[object], storm: S
     return [started[place] for place in range(len(inputs))]
 
 
+def _send(
+    sim: Simulation, plan: ReplayPlan, started: list[SimRun[Any]], told: Told, storm: Storm
+) -> None:
+    """Send the events at their moments, and look whether each that was accepted got to its run."""
+    if not told.events:
+        return
+    begin_us = round(sim.now * 1_000_000)
+    taken: list[tuple[SimRun[Any], str]] = []
+    for place, one in enumerate(in_order(told.events, storm.event_order)):
+        sim.advance(max(0, begin_us + round(one.at * 1_000_000) - round(sim.now * 1_000_000)) / 1_000_000)
+        run = started[one.run - 1]
+        for _ in range(1 + storm.event_copies):
+            payload = one.payload if isinstance(one.event, str) else msgspec.UNSET
+            try:
+                sim.send_event(run, one.event, payload, id=f"event-{place + 1}")
+            except RunEnded:
+                continue  # as its sender is told
+            taken.append((run, f"event-{place + 1}"))
+    for run, id_ in dict.fromkeys(taken):
+        history = sim.history(run)
+        first = history[0]
+        begun_anew = isinstance(first, Started) and first.generation
+        got = sum(isinstance(one, EventArrived) and one.id == id_ for one in history)
+        if got != 1 and not begun_anew:
+            raise ReplayViolation(f"{id_} was accepted for {run.id} and is there {got} times\n\n{sim.story}")
+    sim.run_until_idle(limit=plan.limit) if plan.after is None else sim.advance(plan.after)
+
+
 def _let_pass(sim: Simulation, plan: ReplayPlan) -> None:
     if plan.after is None:
         sim.run_until_idle(limit=plan.limit)
@@ -222,8 +269,10 @@ def _let_pass(sim: Simulation, plan: ReplayPlan) -> None:
         sim.advance(plan.after)
 
 
-def _came_to(sim: Simulation, run: SimRun[Any]) -> tuple[str, object]:
+def _came_to(sim: Simulation, run: SimRun[Any], *, has_events: bool) -> tuple[str, object]:
     """What became of a run: its status, with the result or the cause."""
+    if has_events and (status := sim.status(run)) not in ENDED and status != "stuck":
+        return status, None
     try:
         return "complete", sim.result(run)
     except RunFailed as failure:
@@ -261,18 +310,20 @@ def _told(came_to: tuple[str, object] | None) -> str:
     return f"{status}: {value!r}" if status == "complete" else f"{status}: {value}"
 
 
-def _message(what: str, plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
-    return f"{what}\n\nthis test shows it:\n\n{script(plan, inputs, storm)}"
+def _message(what: str, plan: ReplayPlan, told: Told, storm: Storm) -> str:
+    return f"{what}\n\nthis test shows it:\n\n{script(plan, told, storm)}"
 
 
-def script(plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
+def script(plan: ReplayPlan, told: Told, storm: Storm) -> str:
     """The story as a test to be pasted."""
     source = Source()
     lines = [
         f"{source.named(plan.workflow)},",
-        f"{source.value(list(inputs))},",
+        f"{source.value(list(told.inputs))},",
         f"{storm!r},",
     ]
+    if told.events:
+        lines.append(f"events=[{', '.join(one.source(source) for one in told.events)}],")
     for name in ("deps", "observe", "setup"):
         function = getattr(plan, name)
         if function is not None:
@@ -289,5 +340,6 @@ def script(plan: ReplayPlan, inputs: Sequence[object], storm: Storm) -> str:
     names = ["Storm", "check_replay"]
     names += ["Crash"] if storm.crashes else []
     names += ["ClockJump"] if storm.clock_jumps else []
+    names += ["SentEvent"] if told.events else []
     imports = f"from holdfast.testing import {', '.join(sorted(names))}\n{source.imports()}"
     return f"{imports}\n{missing}\n\ndef test_found_story() -> None:\n    check_replay(\n{body}\n    )\n"

@@ -103,6 +103,17 @@ class SimTalk(SimProcess):
 
         self._do(run, "cancel", cancel)
 
+    def terminate(self, run: SimRun[Any], *, undo: bool = False) -> None:
+        """See `Run.terminate`; harmless for a run that has ended meanwhile."""
+
+        async def terminate(handle: Run[Any]) -> None:
+            try:
+                await handle.terminate(undo=undo)
+            except RunEnded:
+                pass  # the crash came behind it
+
+        self._do(run, "terminate", terminate)
+
     def restart(self, run: SimRun[Any]) -> None:
         """See `Run.restart`."""
         self._do(run, "restart", lambda handle: handle.restart())

@@ -16,6 +16,8 @@ _LISTS: Final = (
     "crashes", "failing_bodies", "lost_answers", "failing_commits", "unknown_commits", "clock_jumps",
 )  # fmt: skip
 
+_ORDERS: Final = ("order", "event_order")
+
 
 class ClockJump(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The wall clock is set, right after a commit."""
@@ -37,6 +39,10 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """How often each start is sent once more."""
     order: tuple[int, ...] = ()
     """The order in which the inputs come, by their places; as given when empty."""
+    event_copies: int = 0
+    """How often each event is sent once more, with its id."""
+    event_order: tuple[int, ...] = ()
+    """The order in which the events come at their moments, by their places; as given when empty."""
     failing_bodies: tuple[int, ...] = ()
     """The how-manyth bodies of steps, from 1, that fail before their effect (where a retry is left)."""
     lost_answers: tuple[int, ...] = ()
@@ -54,8 +60,9 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         """Itself; raises `CallerError` when there can be no such storm."""
         check_count(self.seed, "the seed of a storm", least=0)
         check_count(self.duplicates, "duplicates", least=0)
+        check_count(self.event_copies, "event_copies", least=0)
         check_count(self.slow_commits_ms, "slow_commits_ms", least=0)
-        for name in (*_LISTS, "order"):
+        for name in (*_LISTS, *_ORDERS):
             things: object = getattr(self, name)
             if not isinstance(things, (tuple, list)):
                 raise CallerError(f"{name} of a storm must be a tuple; got {things!r}")
@@ -68,12 +75,13 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
                     check_count(thing.commit, "the commit of a ClockJump")
                     check_seconds(thing.seconds, "the seconds of a ClockJump")
                 else:
-                    check_count(thing, f"each of {name}", least=0 if name == "order" else 1)
+                    check_count(thing, f"each of {name}", least=0 if name in _ORDERS else 1)
         return self
 
     def size(self) -> tuple[int, int]:
         """How much goes wrong, to compare storms: the number of things, and how hard they are to read."""
-        things = self.duplicates + bool(self.seed) + bool(self.order) + bool(self.slow_commits_ms)
+        things = self.duplicates + self.event_copies + bool(self.seed) + bool(self.slow_commits_ms)
+        things += bool(self.order) + bool(self.event_order)
         lists: list[tuple[object, ...]] = [getattr(self, name) for name in _LISTS]
         between = sum(crash.at == "callback" for crash in self.crashes)
         return things + sum(map(len, lists)), between
@@ -83,7 +91,7 @@ class Storm(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         yield Storm()
         for place in places if self.crashes else ():
             yield Storm(crashes=(place,))
-        for name in ("seed", "duplicates", "order", "slow_commits_ms"):
+        for name in ("seed", "duplicates", "event_copies", *_ORDERS, "slow_commits_ms"):
             yield msgspec.structs.replace(self, **{name: getattr(Storm(), name)})
         for name in _LISTS:
             things: tuple[object, ...] = getattr(self, name)

@@ -219,8 +219,8 @@ class Messages:
             self._fail(key, NotRunning("the runtime was closed before the update had a reply"))
 
     def _fail(self, key: tuple[bytes, str], error: HoldfastError) -> None:
-        waiter = self._waiting.pop(key)
-        if not waiter.done():
+        waiter = self._waiting.pop(key, None)
+        if waiter is not None and not waiter.done():
             waiter.set_exception(error)
             waiter.exception()  # nobody may be left to ask
 
