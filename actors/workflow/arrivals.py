@@ -47,6 +47,7 @@ class Arrival:
     def __init__(self, engine: Engine, ref: Ref, records: tuple[Record, ...], writes: Writes) -> None:
         """Add the records to `writes`; raises `RunNotFound` or `RunEnded`, and then nothing is added."""
         activation = must_go_on(engine, ref, writes)
+        activation.pins += 1  # who loads another actor meanwhile must not push this one out
         self._engine = engine
         self._activation = activation
         self._records = records
@@ -74,6 +75,7 @@ class Arrival:
     def committed(self, number: int) -> None:
         """The write set was staged as (part of) this commit."""
         activation, engine = self._activation, self._engine
+        activation.pins -= 1
         if number > activation.dep:
             activation.dep = number
         run = self._run
@@ -90,6 +92,7 @@ class Arrival:
     def failed(self) -> None:
         """The write set was not staged: what is in memory counts on it, so it is read from the disk again."""
         engine, run = self._engine, self._run
+        self._activation.pins -= 1
         if run is not None:
             engine.let_go(run)
         elif not self._activation.gone:

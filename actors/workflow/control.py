@@ -188,9 +188,11 @@ class Control:
             for key, _ in engine.system.store.scan_prefix(activation.prefix(kind)):
                 writes[key] = None
         writes.update(alarm_writes(activation, b"", None))
+        activation.pins += 1  # its family is loaded
         arrivals = engine.starts.cancel_children(activation, writes, "it was terminated")
         link = engine.started_record(activation).parent
         told = None if link is None else tell_parent(engine, activation, link, record, writes)
+        activation.pins -= 1
         self._audit(activation, "terminate", by, before, "terminated", writes)
         workflow = cast("Workflow", activation.instance)
         workflow.head = msgspec.structs.replace(

@@ -293,7 +293,9 @@ class Starts:
         run = live_run_of(activation)
         if run is not None:
             engine.unmake_live(run)
+        activation.pins += 1  # its children are loaded
         arrivals = self.cancel_children(activation, writes, why)
+        activation.pins -= 1
         base = activation.prefix(b"")
         for key, _ in engine.system.store.scan_prefix(base):
             if key != activation.fields_key and key[len(base) : len(base) + 1] not in keep:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 import msgspec
 import pytest
 
-from holdfast import Actor, HoldfastError, Retry, RunEnded, Workflow, current_step, heartbeat, update
+from holdfast import Actor, HoldfastError, Limits, Retry, RunEnded, Workflow, current_step, heartbeat, update
 from holdfast.storage import layout
 from holdfast.testing import ProcessDied, Simulation, simulate
 from holdfast.testing.sim_run import SimRun
@@ -607,3 +607,38 @@ def test_an_event_that_is_sent_again_after_the_end() -> None:
         sim.send_event(run, Note(2), id="two")
         with pytest.raises(RunEnded):
             sim.send_event(run, Note(2), id="three")
+
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+class HasChildren(Workflow):
+    """Three children side by side."""
+
+    async def run(self) -> list[int]:
+        return await asyncio.gather(*[self.child(CleansUpSlowly, n) for n in range(3)])
+
+
+def test_a_family_in_a_memory_for_one() -> None:
+    """Restarted and terminated where each that is loaded pushes out another, also with the family on disk."""
+    for crash in (False, True):
+        with simulate(limits=Limits(max_active=1)) as sim:
+            run = sim.start(HasChildren, id="a")
+            sim.advance(10)
+            if crash:
+                sim.crash()
+            sim.restart(run)
+            sim.advance(10)
+            sim.restart(run)
+            assert sim.result(run) == [0, 1, 2]
+            other = sim.start(HasChildren, id="b")
+            sim.advance(10)
+            if crash:
+                sim.crash()
+            sim.terminate(other)
+            sim.run_until_idle()
+            assert sim.pending() == []
+            assert sim.runtime.engine.places.running == 0
+            assert [activation.pins for activation in sim.runtime.directory._live.values()] == [0] * len(
+                sim.runtime.directory
+            )
