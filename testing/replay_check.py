@@ -93,6 +93,8 @@ class Told(msgspec.Struct, frozen=True):
 
     inputs: tuple[object, ...]
     events: tuple[SentEvent, ...] = ()
+    may_wait: bool = False
+    """A run may still wait for an event in the end."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -122,7 +124,7 @@ def check_replay(
     inputs: Sequence[object],
     storm: Storm,
     *,
-    events: Sequence[SentEvent] = (),
+    events: Sequence[SentEvent] | None = None,
     deps: MakeDeps | None = None,
     observe: Observe | None = None,
     setup: Setup | None = None,
@@ -136,8 +138,8 @@ def check_replay(
 
     workflow    started once for each input, with the ids "run-1", "run-2" ...  No input: `[()]`
     storm       what goes wrong
-    events      sent to the runs at moments of virtual time; one that a run doesn't take any more is refused.  A
-                run that still waits when all was sent is compared as it waits
+    events      sent to the runs at moments of virtual time; one that a run doesn't take any more is refused.
+                A run that still waits when all was sent is compared as it waits
     deps        makes the objects for `runtime.deps`, anew for each story; they survive crashes
     observe     called with these objects at the end: what it returns must be the same.  Return what happened
                 at least once (a set), and what must have happened exactly once, by its key
@@ -165,8 +167,10 @@ def check_replay(
     if not inputs:
         raise CallerError("a story without inputs shows nothing; [()] is one run without an input")
     if events and queue is not None:
-        raise CallerError("events are for runs that the story starts itself, not for those that a queue starts")
-    told = Told(tuple(inputs), check_events(events, len(inputs)))
+        raise CallerError(
+            "events are for runs that the story starts itself, not for those that a queue starts"
+        )
+    told = Told(tuple(inputs), check_events(events or (), len(inputs)), may_wait=events is not None)
     plans = Plans()
     compare(plan, told, storm, play(plan, told, _CALM, plans), plans)
 
@@ -193,7 +197,7 @@ def play(plan: ReplayPlan, told: Told, storm: Storm, plans: Plans) -> Ended:
             sim.face(storm)
             started = _begin(sim, plan, inputs, storm)
             _send(sim, plan, started, told, storm)
-            runs = {run.id: _came_to(sim, run, has_events=bool(told.events)) for run in started}
+            runs = {run.id: _came_to(sim, run, may_wait=told.may_wait) for run in started}
             _let_pass(sim, plan)
         except (NotFinished, NeverAtRest) as error:
             raise ReplayViolation(str(error)) from error
@@ -234,11 +238,9 @@ def _begin(sim: Simulation, plan: ReplayPlan, inputs: Sequence[object], storm: S
     return [started[place] for place in range(len(inputs))]
 
 
-def _send(
-    sim: Simulation, plan: ReplayPlan, started: list[SimRun[Any]], told: Told, storm: Storm
-) -> None:
+def _send(sim: Simulation, plan: ReplayPlan, started: list[SimRun[Any]], told: Told, storm: Storm) -> None:
     """Send the events at their moments, and look whether each that was accepted got to its run."""
-    if not told.events:
+    if not told.may_wait:
         return
     begin_us = round(sim.now * 1_000_000)
     taken: list[tuple[SimRun[Any], str]] = []
@@ -269,9 +271,9 @@ def _let_pass(sim: Simulation, plan: ReplayPlan) -> None:
         sim.advance(plan.after)
 
 
-def _came_to(sim: Simulation, run: SimRun[Any], *, has_events: bool) -> tuple[str, object]:
+def _came_to(sim: Simulation, run: SimRun[Any], *, may_wait: bool) -> tuple[str, object]:
     """What became of a run: its status, with the result or the cause."""
-    if has_events and (status := sim.status(run)) not in ENDED and status != "stuck":
+    if may_wait and (status := sim.status(run)) not in ENDED and status != "stuck":
         return status, None
     try:
         return "complete", sim.result(run)
@@ -322,7 +324,7 @@ def script(plan: ReplayPlan, told: Told, storm: Storm) -> str:
         f"{source.value(list(told.inputs))},",
         f"{storm!r},",
     ]
-    if told.events:
+    if told.may_wait:
         lines.append(f"events=[{', '.join(one.source(source) for one in told.events)}],")
     for name in ("deps", "observe", "setup"):
         function = getattr(plan, name)

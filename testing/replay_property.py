@@ -65,8 +65,8 @@ def replay_property(
     """Run a workflow in storms that hypothesis makes up; raises `ReplayViolation` with the smallest story.
 
     inputs           makes the input of a run; None for a workflow that takes none
-    events           makes an event that is sent to a run: an instance of an event type, a name, or a name and a
-                     payload.  A run that still waits in the end is compared as it waits
+    events           makes an event that is sent to a run: an instance of an event type, a name, or a name and
+                     a payload.  A run that still waits in the end is compared as it waits
     event_times      makes the moment of an event, in virtual seconds after the start (or a duration): whole
                      seconds of a day by default.  Name moments at which something else happens, too
     most_events      so many events in a story, at most
@@ -112,7 +112,9 @@ def replay_property(
     check_count(runs, "runs")
     check_count(most_events, "most_events")
     if events is not None and queue is not None:
-        raise CallerError("events are for runs that the story starts itself, not for those that a queue starts")
+        raise CallerError(
+            "events are for runs that the story starts itself, not for those that a queue starts"
+        )
     check_count(examples, "examples")
     plans = Plans()
     one_input: SearchStrategy[Any] = st.just(()) if inputs is None else inputs
@@ -138,7 +140,7 @@ def replay_property(
             one_event = st.tuples(events, moments, st.integers(1, len(given_inputs)))
             drawn = data.draw(st.lists(one_event, max_size=most_events), label="events")
             sent = [made_event(event, to_seconds(at, what="the moment"), run) for event, at, run in drawn]
-        told = Told(tuple(given_inputs), check_events(sent, len(given_inputs)))
+        told = Told(tuple(given_inputs), check_events(sent, len(given_inputs)), may_wait=events is not None)
         calm = play(plan, told, _CALM, plans)
 
         def up_to(most: int, among: SearchStrategy[Any]) -> tuple[Any, ...]:
@@ -165,16 +167,18 @@ def replay_property(
     try:
         holds()
     except ReplayViolation as violation:
-        raise _smallest(plan, violation, plans) from None
+        raise _smallest(plan, violation, plans, may_wait=events is not None) from None
 
 
-def _smallest(plan: ReplayPlan, violation: ReplayViolation, plans: Plans) -> ReplayViolation:
+def _smallest(
+    plan: ReplayPlan, violation: ReplayViolation, plans: Plans, *, may_wait: bool
+) -> ReplayViolation:
     """The same mistake in the simplest storm.
 
     Hypothesis takes choices away one at a time.  That two crashes can most often become one at another place
     it has no way to know.
     """
-    told, found = Told(violation.inputs, violation.events), violation
+    told, found = Told(violation.inputs, violation.events, may_wait=may_wait), violation
     try:
         calm = play(plan, told, _CALM, plans)
     except ReplayViolation:

@@ -56,9 +56,9 @@ def check_events(events: Iterable[object], runs: int) -> tuple[SentEvent, ...]:
 
 def made_event(drawn: object, at: float, run: int) -> SentEvent:
     """The event that a strategy gave: an instance of an event type, a name, or a name and a payload."""
-    if isinstance(drawn, tuple) and len(cast("tuple[object, ...]", drawn)) == 2 and isinstance(drawn[0], str):
-        name, payload = cast("tuple[str, object]", drawn)
-        return SentEvent(name, at, payload, run)
+    pair = cast("tuple[object, ...]", drawn) if type(drawn) is tuple else ()
+    if len(pair) == 2 and isinstance(pair[0], str):
+        return SentEvent(pair[0], at, pair[1], run)
     return SentEvent(drawn, at, None, run)
 
 

@@ -143,8 +143,8 @@ class LiveRun(Asking):
         self.replaying = True
         # The input of a run that was just started, decoded already.
         self.first_input: object = msgspec.UNSET
-        # Replies to calls that unfinished steps made before a crash, by row key; also the rows of heartbeats and
-        # those of steps that were given up.  What is left of them is deleted with the run's end.
+        # Replies to calls that unfinished steps made before a crash, by row key; also the rows of heartbeats
+        # and those of steps that were given up.  What is left of them is deleted with the run's end.
         self.replies: dict[bytes, bytes] = {}
         self._journal = journal_prefix(activation.base)
         self.reply_prefix = activation.base + layout.REPLY
@@ -310,7 +310,7 @@ class LiveRun(Asking):
         self._inbox.append(outcome)
 
     def arrives_here(self, outcome: Outcome) -> None:
-        """The same from an op that is begun and done at once: delivered when all that was asked for has begun.
+        """The same from an op that is done when it begins: delivered when all that was asked for has begun.
 
         Else a loop of sends would go one call deeper with each.
         """
@@ -526,7 +526,9 @@ class LiveRun(Asking):
     def ended_badly(self) -> bool:
         """Whether run() has ended, and not by returning."""
         main = self._main
-        return main is not None and main.done() and self._undoing is None and self._end_of(main)[1] is not None
+        return (
+            main is not None and main.done() and self._undoing is None and self._end_of(main)[1] is not None
+        )
 
     def _end_of(self, main: asyncio.Task[object]) -> tuple[End, BaseException | None]:
         return end_of(main, self.loop, self.type, self.now_ms(), self._cancel, overdue=self._overdue)

@@ -128,10 +128,10 @@ class Messages:
         key = (ref.directory_key, id_)
         if key not in self._waiting:
             run = live_run_of(activation)
-            known = None if run is None else run.update_reply(id_)
-            if known is not None and known.is_done:
-                return await self._reply(known, activation.dep)
-            if known is None and found.validator is not None:
+            update = None if run is None else run.update_reply(id_)
+            if update is not None and update.is_done:
+                return await self._reply(update, activation.dep)
+            if update is None and found.validator is not None:
                 await engine.in_callback(lambda: self._validate(ref, name, args, kwargs))
         waiter = self._waiting.get(key)  # others may have asked with this id meanwhile
         if waiter is None:
@@ -141,8 +141,8 @@ class Messages:
                 await self._accept(ref, record)
             except HoldfastError as error:
                 self._fail(key, error)
-        update, dep = await asyncio.shield(waiter)
-        return await self._reply(update, dep)
+        done, dep = await asyncio.shield(waiter)
+        return await self._reply(done, dep)
 
     async def _accept(self, ref: Ref, record: UpdateAccepted) -> None:
         """Record an update, unless it is; raises why no reply will come."""
@@ -160,8 +160,8 @@ class Messages:
             if run is None or not run.knows_update(record.id):
                 must_go_on(engine, ref)
                 raise UpdateRefused(
-                    f"run {ref} took update {record.id!r} before, and its reply is gone: the run is paused or "
-                    f"stuck, or continued as new"
+                    f"run {ref} took update {record.id!r} before, and its reply is gone: the run is paused "
+                    f"or stuck, or continued as new"
                 )
         self.done(run)
 

@@ -1,11 +1,11 @@
 """Random programs of runs that are talked to, and what they mean without any durability.
 
-A program is data.  `Program` interprets it against what a workflow offers (`self.step`, `self.wait` ...); it is
-mixed into a real `Workflow`, and into `PlainRun`, which offers the same on a bare event loop: no journal, no
-replay, no disk.  So the plain run is the model, and short enough to be believed.
+A program is data.  `Program` interprets it against what a workflow offers (`self.step`, `self.wait` ...); it
+is mixed into a real `Workflow`, and used by `PlainRun`, which offers the same on a bare event loop: no
+journal, no replay, no disk.  So the plain run is the model, and short enough to be believed.
 
-No two ways through a program take the same time: a leaf takes a power of five of `UNIT_MS`, and what comes from
-outside comes at a moment that is off by a power of three of a millisecond.
+No two ways through a program take the same time: a leaf takes a power of five of `UNIT_MS`, and what comes
+from outside comes at a moment that is off by a power of three of a millisecond.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from holdfast import Actor, Retry, Runtime, StepError, Workflow, current_step, update
+from holdfast import (
+    Actor,
+    Retry,
+    Runtime,
+    StepError,
+    Workflow,
+    current_step,
+    heartbeat,
+    last_heartbeat,
+    update,
+)
 from holdfast.actors.errors import ErrorRecord
 from holdfast.actors.workflow.continuing import ContinueAsNew
 
@@ -32,7 +42,7 @@ DEADLINE_MS = 900 * UNIT_MS + 4_999
 
 def leaf_ms(leaf: int) -> int:
     """How long a leaf takes."""
-    return UNIT_MS * 5**leaf
+    return int(UNIT_MS * 5**leaf)
 
 
 class World:
@@ -49,16 +59,20 @@ class World:
         await asyncio.sleep(max(0, end - now_ms) / 1000)
 
 
-class Place:
+class Stage:
     """The story that is played now."""
 
-    world = World()
-    # Bodies take no time, so that none is in progress when the run is paused.
-    quick = False
-    now_ms: Callable[[], int]
-    runtime: Runtime | None = None
-    # What actors' turns sent, in the plain story.
-    notes: list[int]
+    def __init__(self) -> None:
+        self.world = World()
+        # Bodies take no time, so that none is in progress when the run is paused.
+        self.quick = False
+        self.clock: Callable[[], int] = lambda: 0
+        self.runtime: Runtime | None = None
+        # What was sent to the collector, in the plain story.
+        self.notes: list[int] = []
+
+
+Place = Stage()
 
 
 # Name, use and attempt of the step that runs, in the plain story.
@@ -76,16 +90,28 @@ def which() -> tuple[str, str, int, int]:
 async def body(name: str, took_ms: int, fails: int) -> str:
     """A step: fails so often, then tells its name."""
     key = which()
-    await Place.world.job(key, took_ms, Place.now_ms())
+    await Place.world.job(key, took_ms, Place.clock())
     if key[3] <= fails:
         raise OSError(f"{name} attempt {key[3]}")
     return name
 
 
+async def beat(took_ms: int) -> str:
+    """A step in three parts: it tells after each where it is, and goes on there after a crash."""
+    key = which()
+    durable = current_step() is not None
+    begin = (last_heartbeat(int) if durable else None) or 0
+    for part in range(begin, 3):
+        await Place.world.job((*key, part), took_ms, Place.clock())
+        if durable:
+            heartbeat(part + 1)
+    return "beaten"
+
+
 async def take_back(name: str) -> None:
     """An undo; that of leaf 3 fails for good."""
     key = which()
-    await Place.world.job(key, 0 if Place.quick else leaf_ms(1), Place.now_ms())
+    await Place.world.job(key, 0 if Place.quick else leaf_ms(1), Place.clock())
     Place.world.undone.append(f"{key[0]} {name} {key[3]}")
     if name == "s3":
         raise OSError("can't be undone")
@@ -174,6 +200,10 @@ class Program:
         await self.before(me, leaf, quick)
         return (await self.ask(me, leaf, fails, True, quick).outcome()).value
 
+    async def do_beat(self, me: Any, leaf: int, quick: bool) -> Any:
+        await self.before(me, leaf, quick)
+        return await me.step(beat, 0 if quick else leaf_ms(leaf), name=f"b{leaf}")
+
     async def do_sleep(self, me: Any, leaf: int) -> str:
         await me.sleep(leaf_ms(leaf) / 1000)
         return f"slept {leaf}"
@@ -245,16 +275,17 @@ class Program:
 
     async def do_first(self, me: Any, *nodes: Node) -> list[Any]:
         tasks = [asyncio.create_task(self.node(node)) for node in nodes]
+        done: set[asyncio.Task[Any]] = set()
         try:
-            done, losers = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            done, losers = set(), set(tasks)
-            raise
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            losers = [task for task in tasks if task not in done]
             for loser in losers:
                 loser.cancel()
             await asyncio.gather(*losers, return_exceptions=True)
-        return [[tasks.index(task), shown(task.exception() or task.result())] for task in tasks if task in done]
+        return [
+            [tasks.index(task), shown(task.exception() or task.result())] for task in tasks if task in done
+        ]
 
 
 def shown(result: object) -> object:
@@ -359,7 +390,9 @@ class PlainRun:
             self.is_undoing = True
             for _, name, value in sorted(self.undos, reverse=True):
                 try:
-                    await self.step(take_back, value, name=f"undo {name}", retry=Retry(1, 2, "constant", jitter=0))
+                    await self.step(
+                        take_back, value, name=f"undo {name}", retry=Retry(1, 2, "constant", jitter=0)
+                    )
                 except StepError:
                     break
         self.status = ended
@@ -395,7 +428,9 @@ class PlainRun:
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return task
 
-    def step(self, function: Any, *args: Any, name: str, retry: Retry | None = None, undo: Any = None) -> PlainFuture:
+    def step(
+        self, function: Any, *args: Any, name: str, retry: Retry | None = None, undo: Any = None
+    ) -> PlainFuture:
         self.order += 1
         nth = self.uses[name] = self.uses.get(name, 0) + 1
         return self._ask(self._attempts, function, args, name, nth, retry or Retry(), undo, self.order)
@@ -424,7 +459,7 @@ class PlainRun:
     def now(self) -> Any:
         from datetime import UTC, datetime
 
-        return datetime.fromtimestamp(Place.now_ms() / 1000, UTC)
+        return datetime.fromtimestamp(Place.clock() / 1000, UTC)
 
     async def wait(self, *names: str, timeout: float | None) -> Any:
         for event in self.early:
@@ -468,6 +503,7 @@ class PlainRun:
 
     def child(self, kind: Any, program: Node, detached: bool) -> PlainFuture:
         nth = self.uses["child"] = self.uses.get("child", 0) + 1
+
         async def outcome() -> Any:
             child = type(self)(f"{self.id}/{self.child_name}-{nth}", program)
             if not detached:
@@ -546,7 +582,21 @@ def programs(draw: st.DrawFn, *, quick: bool = False) -> Node:
     said = iter(range(1, 1_000))
 
     def leaf() -> Node:
-        kinds = ["step", "step", "fail", "optional", "outcome", "sleep", "wait", "wait", "until", "say", "send", "tell"]
+        kinds = [
+            "step",
+            "step",
+            "fail",
+            "optional",
+            "outcome",
+            "sleep",
+            "wait",
+            "wait",
+            "until",
+            "say",
+            "send",
+            "tell",
+        ]
+        kinds.append("beat")
         kind = draw(st.sampled_from(kinds))
         if kind == "say":
             return ["say", next(said)]
@@ -557,8 +607,8 @@ def programs(draw: st.DrawFn, *, quick: bool = False) -> Node:
             return ["step", which, draw(st.sampled_from([0, 0, 1])), draw(st.booleans()), quick]
         if kind == "fail":
             return ["step", which, 5, draw(st.booleans()), quick]
-        if kind == "optional":
-            return ["optional", which, quick]
+        if kind in ("optional", "beat"):
+            return [kind, which, quick]
         if kind == "outcome":
             return ["outcome", which, draw(st.sampled_from([0, 5])), quick]
         if kind == "wait":
@@ -570,7 +620,9 @@ def programs(draw: st.DrawFn, *, quick: bool = False) -> Node:
     def tree(depth: int) -> Node:
         if depth >= 3 or len(left) < 3:
             return leaf() if left else ["seq"]
-        kind = draw(st.sampled_from(["leaf", "seq", "branch", "try", "finally", "gather", "first", "first", "child"]))
+        kind = draw(
+            st.sampled_from(["leaf", "seq", "branch", "try", "finally", "gather", "first", "first", "child"])
+        )
         if kind == "leaf":
             return leaf()
         if kind == "branch":

@@ -1,9 +1,9 @@
 """P7 with messages: random programs that are talked to end as the plain model says, in calm and in storms.
 
-The programs and the model are those of message_programs.py.  What comes from outside (events, doubled and out of
-order, updates, a cancel, a termination with undo) comes at drawn moments of virtual time; a storm lets the
-process die before and after commits and bodies, and between any two callbacks.  For what the model doesn't have
-(pause and resume, restart, retry_now) the calm story is what the stormy one is held to.
+The programs and the model are those of message_programs.py.  What comes from outside (events, doubled,
+updates, a cancel, a termination with undo) comes at drawn moments of virtual time; in a storm the process dies
+before and after commits and bodies, and between any two callbacks.  For what the model doesn't have (pause and resume,
+restart, retry_now) the calm story is what the stormy one is held to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -47,6 +47,12 @@ from tests.promises.message_programs import (
     programs,
 )
 
+STORIES = settings(
+    deadline=None,
+    report_multiple_bugs=False,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
 END_MS = 10_000_000 * UNIT_MS
 TYPES = (Told, Hurried, Collector, Teller)
 PLANS = Plans()
@@ -96,7 +102,9 @@ def stories(draw: st.DrawFn, *, control: bool = False) -> Story:
     for place in range(draw(st.integers(0, 5))):
         what = draw(st.sampled_from(whats))
         # Off by a power of three, so that it comes together with nothing else.
-        at_ms = max(free_ms, draw(st.integers(0, 60)) * draw(st.sampled_from([1, 10, 100])) * UNIT_MS) + 3 ** (2 * place)
+        at_ms = max(
+            free_ms, draw(st.integers(0, 60)) * draw(st.sampled_from([1, 10, 100])) * UNIT_MS
+        ) + 3 ** (2 * place)
         name = draw(st.sampled_from(NAMES)) if what == "event" else ""
         copies = draw(st.integers(1, 2)) if what == "event" else 1
         for_ms = draw(st.integers(1, 3_000)) * UNIT_MS + 3 ** (2 * place + 1) if what == "pause" else 0
@@ -114,7 +122,7 @@ def plain(story: Story) -> Ending:
     """What the model says."""
     loop = new_loop()
     clock = SimClock(loop, START_MS * 1000)
-    Place.world, Place.now_ms, Place.runtime, Place.notes = World(), clock.now_ms, None, []
+    Place.world, Place.clock, Place.runtime, Place.notes = World(), clock.now_ms, None, []
     PlainRun.told = 0
 
     async def play() -> PlainRun:
@@ -174,7 +182,7 @@ def real(
     with Simulation(
         seed=storm.seed, types=TYPES, setup=enter, plans=PLANS, limits=limits, max_running=max_running
     ) as sim:
-        Place.now_ms = lambda: sim.now_ms
+        Place.clock = lambda: sim.now_ms
         sim.face(storm)
         collector = sim.start(Collector, id="collector")
         run = sim.start(Hurried if story.hurried else Told, story.program, id="main")
@@ -219,11 +227,11 @@ def _accept_later(sim: Simulation, run: SimRun[Any], n: int) -> None:
     """Ask for an update that takes its time until it is accepted; nobody waits for the reply."""
 
     async def accept() -> None:
-        handle: Run[Any] = sim.runtime.run(run.workflow, run.key)
+        handle: Run[Any] = _handle(sim, run)
         asked = asyncio.ensure_future(handle.update_once("add_later", f"later {n}", n))
         asked.add_done_callback(lambda task: task.cancelled() or task.exception())
         waiting = sim.runtime.engine.messages._waiting
-        while not asked.done() and (handle.ref.directory_key, f"later {n}") not in waiting:
+        while not asked.done() and (handle.ref.directory_key, f"later {n}") not in waiting:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await sim.runtime.store.wait_durable(sim.runtime.store.newest)
         if asked.done():
@@ -236,14 +244,18 @@ def _accept_later(sim: Simulation, run: SimRun[Any], n: int) -> None:
             continue
 
 
+def _handle(sim: Simulation, run: SimRun[Any]) -> Run[Any]:
+    return sim.runtime.run(cast("Any", run.workflow), run.key)
+
+
 def _ending(sim: Simulation, run: SimRun[Any], collector: SimRun[Any]) -> Ending:
     status: str = sim.status(run)
     if status not in ENDED:
         return Ending("open", None, [], (), [], [], [])
     result = sim.result(run) if status == "complete" else None
     emits = [(event.number, event.name, event.data) for event in sim.progress(run)]
-    info = sim.run(sim.runtime.run(run.workflow, run.key).info)
-    data = sim.run(sim.runtime.run(run.workflow, run.key).data)
+    info = sim.run(_handle(sim, run).info)
+    data = sim.run(_handle(sim, run).data)
     if info.state is not None:
         assert [one.id for one in sim.runtime.runs(state=info.state)].count("main") == 1
     for name, value in info.tags.items():
@@ -297,13 +309,7 @@ def play(examples: int, *, control: bool) -> None:
     """So many stories, each by the model, calm, and in a storm."""
     Place.quick = control
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        report_multiple_bugs=False,
-        phases=[phase for phase in Phase if phase is not Phase.explain],
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=examples, parent=STORIES)
     @given(story=stories(control=control), data=st.data())
     def holds(story: Story, data: st.DataObject) -> None:
         calm, places, callbacks = real(story)
@@ -312,7 +318,9 @@ def play(examples: int, *, control: bool) -> None:
             assert not differs(said, told), ("the model and the calm story", differs(said, told))
         anywhere = st.sampled_from(places) | st.integers(1, 2 * callbacks).map(lambda n: Crash("callback", n))
         crashes = tuple(data.draw(st.lists(anywhere, min_size=1, max_size=4, unique=True), label="crashes"))
-        stormy, _, _ = real(story, Storm(seed=data.draw(st.integers(0, 1_000), label="seed"), crashes=crashes))
+        stormy, _, _ = real(
+            story, Storm(seed=data.draw(st.integers(0, 1_000), label="seed"), crashes=crashes)
+        )
         assert not differs(calm, stormy), ("the calm and the stormy story", differs(calm, stormy))
 
     holds()
@@ -324,19 +332,15 @@ def play_roughly(examples: int) -> None:
     """
     Place.quick = False
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        report_multiple_bugs=False,
-        phases=[phase for phase in Phase if phase is not Phase.explain],
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=examples, parent=STORIES)
     @given(story=stories() | stories(control=True), data=st.data())
     def holds(story: Story, data: st.DataObject) -> None:
         commits = st.lists(st.integers(1, 30), max_size=3, unique=True).map(tuple)
         storm = Storm(
             seed=data.draw(st.integers(0, 1_000)),
-            crashes=tuple(data.draw(st.lists(st.integers(1, 300).map(lambda n: Crash("callback", n)), max_size=2))),
+            crashes=tuple(
+                data.draw(st.lists(st.integers(1, 300).map(lambda n: Crash("callback", n)), max_size=2))
+            ),
             failing_commits=data.draw(commits),
             unknown_commits=data.draw(commits),
             slow_commits_ms=data.draw(st.sampled_from([0, 1, 1_000])),
@@ -352,18 +356,18 @@ def play_roughly(examples: int) -> None:
 
 
 def test_p7_messages_on_a_failing_disk() -> None:
-    """Commits that fail or whose outcome nobody knows, few places, little memory: nothing acknowledged is lost."""
+    """Commits that fail or have no known outcome, few places, little memory: nothing acknowledged is lost."""
     play_roughly(80)
 
 
 def test_p7_messages_by_the_model() -> None:
     """Events, updates, waits, children, undo, deadlines, what runs say: as the model has it, in any storm."""
-    play(60, control=False)
+    play(100, control=False)
 
 
 def test_p7_control_in_storms() -> None:
     """Pauses, restarts, retries and cancels at any moment: what was acknowledged holds, in any storm."""
-    play(60, control=True)
+    play(100, control=True)
 
 
 @pytest.mark.slow

@@ -1,14 +1,27 @@
-"""What meets: events, updates, control, children and undo, with each other and with crashes at the worst moment."""
+"""What meets: events, updates, control, children and undo, with each other and with crashes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from holdfast import Actor, HoldfastError, Limits, Retry, RunEnded, Workflow, current_step, heartbeat, update
+from holdfast import (
+    Actor,
+    HoldfastError,
+    Limits,
+    Retry,
+    RunEnded,
+    Runtime,
+    Workflow,
+    current_step,
+    heartbeat,
+    update,
+)
+from holdfast.actors.workflow.journal import Failed
 from holdfast.storage import layout
 from holdfast.testing import ProcessDied, Simulation, simulate
 from holdfast.testing.sim_run import SimRun
@@ -46,7 +59,7 @@ class Opener(Actor):
     """Starts a run and sends to it in the same turn."""
 
     async def open(self) -> None:
-        run = await self.runtime.start(TakesTwo, id="a")
+        run = await cast("Runtime", self.runtime).start(TakesTwo, id="a")
         await run.send(Note(1))
         await run.send(Note(2))
 
@@ -123,7 +136,8 @@ def test_a_step_in_progress_is_given_up_where_undo_begins() -> None:
             sim.run_until_idle()
             assert sim.status(run) == "failed"
             last = sim.history(run)[-1]
-            assert (last.error.message, last.undone, last.undo) == ("left False", 2, None)  # type: ignore[union-attr]
+            assert isinstance(last, Failed)
+            assert (last.error.message, last.undone, last.undo) == ("left False", 2, None)
             assert list(dict.fromkeys(UNDONE)) == ["undid 2", "undid 1"]
             assert sim.attempts("left") == 1
 
@@ -198,7 +212,7 @@ class Begins(Workflow):
 
 
 def test_a_restarted_parent_has_nothing_to_do_with_its_former_child() -> None:
-    """The cancel of the former child is not the outcome of the new one, in memory, on disk, or over crashes."""
+    """The cancel of the former child is not the outcome of the new one, in memory or on disk."""
     for id_ in (None, "mine"):
         for wait in (None, 0, 60):
             with simulate() as sim:
@@ -294,7 +308,7 @@ def test_the_same_update_by_several_at_the_same_time() -> None:
 
 
 def test_an_update_over_continue_as_new() -> None:
-    """One in progress is told that it is over, and so is who asks again; one that came too late is for the next."""
+    """One in progress is told that it is over, and so is who asks again; a later one is for the next."""
 
     async def story() -> list[object]:
         run = sim.runtime.run(Tallies, "a")
@@ -374,7 +388,7 @@ class Stumbles(Workflow):
 
 
 def test_what_was_acknowledged_while_a_run_continues_as_new_holds() -> None:
-    """A pause during its last step, and a cancel behind its last outcome, are for the run that begins anew."""
+    """A pause during its last step is for the run that begins anew."""
     with simulate() as sim:
         run = sim.start(Tallies, 1, id="a")
         sim.send_event(run, "go")
@@ -544,9 +558,9 @@ def test_heartbeats_leave_nothing_behind() -> None:
 # -- rest ----------------------------------------------------------------------------------------------------
 
 
-def pins(sim: Simulation, run: SimRun[object]) -> int:
+def pins(sim: Simulation, run: SimRun[Any]) -> int:
     """How often a run is held in memory."""
-    ref = sim.runtime.run(run.workflow, run.key).ref  # type: ignore[arg-type]
+    ref = sim.runtime.run(cast("Any", run.workflow), run.key).ref
     return 0 if ref.activation is None else ref.activation.pins
 
 
@@ -581,7 +595,8 @@ class PlainAndLong(Workflow):
 
     async def run(self) -> list[float]:
         await self.sleep(10)
-        return await asyncio.gather(self.step(plain, 1), self.step(slowly, 100_000, timeout="10d"))
+        long = self.step(slowly, 100_000, timeout="10d")
+        return [*await asyncio.gather(self.step(plain, 1), long)]
 
 
 def test_a_plain_body_beside_another_does_not_put_the_run_to_rest() -> None:
