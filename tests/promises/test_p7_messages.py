@@ -1,9 +1,9 @@
 """P7 with messages: random programs that are talked to end as the plain model says, in calm and in storms.
 
-The programs and the model are those of message_programs.py.  What comes from outside (events, doubled,
-updates, a cancel, a termination with undo) comes at drawn moments of virtual time; in a storm the process dies
-before and after commits and bodies, and between any two callbacks.  For what the model doesn't have (pause and resume,
-restart, retry_now) the calm story is what the stormy one is held to.
+The programs and the model are those of message_programs.py.  Events (doubled ones, too), updates, a cancel or a
+termination with undo come at drawn moments of virtual time; in a storm the process dies before and after commits
+and bodies, and between any two callbacks.  For what the model doesn't have (pause and resume, restart,
+retry_now) the calm story is what the stormy one is held to.
 """
 
 from __future__ import annotations
