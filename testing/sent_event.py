@@ -56,10 +56,14 @@ def check_events(events: Iterable[object], runs: int) -> tuple[SentEvent, ...]:
 
 def made_event(drawn: object, at: float, run: int) -> SentEvent:
     """The event that a strategy gave: an instance of an event type, a name, or a name and a payload."""
-    pair = cast("tuple[object, ...]", drawn) if type(drawn) is tuple else ()
+    pair = _pair(drawn)
     if len(pair) == 2 and isinstance(pair[0], str):
         return SentEvent(pair[0], at, pair[1], run)
     return SentEvent(drawn, at, None, run)
+
+
+def _pair(drawn: object) -> tuple[object, ...]:
+    return cast("tuple[object, ...]", drawn) if type(drawn) is tuple else ()
 
 
 def in_order(events: Sequence[SentEvent], order: Sequence[int]) -> list[SentEvent]:

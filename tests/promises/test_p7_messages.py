@@ -1,8 +1,8 @@
 """P7 with messages: random programs that are talked to end as the plain model says, in calm and in storms.
 
-The programs and the model are those of message_programs.py.  Events (doubled ones, too), updates, a cancel or a
-termination with undo come at drawn moments of virtual time; in a storm the process dies before and after commits
-and bodies, and between any two callbacks.  For what the model doesn't have (pause and resume, restart,
+The programs and the model are those of message_programs.py.  Events, updates, a cancel or a termination
+with undo come at drawn moments of virtual time; in a storm the process dies before and after commits and
+bodies, and between any two callbacks.  For what the model doesn't have (pause and resume, restart,
 retry_now) the calm story is what the stormy one is held to.
 """
 
@@ -28,9 +28,9 @@ from holdfast.storage import layout
 from holdfast.testing import Crash, ProcessDied, Simulation, Storm
 from holdfast.testing.sim_clock import SimClock
 from holdfast.testing.sim_loop import new_loop
+from holdfast.testing.sim_process import START_MS
 from holdfast.testing.sim_run import SimRun
 from holdfast.testing.sim_runtime import Plans
-from holdfast.testing.simulation import START_MS
 from tests.actors.workflow.support import rows
 from tests.promises.message_programs import (
     NAMES,
