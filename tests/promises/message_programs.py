@@ -124,14 +124,14 @@ class Teller(Actor):
 
     async def tell(self, n: int, fails: bool) -> int:
         if Place.runtime is not None:
-            await Place.runtime.run(Collector, "collector").send("note", n)
+            await Place.runtime.run(TakesNotes, "collector").send("note", n)
         self.told += 1
         if fails:
             raise ValueError("changed its mind")
         return self.told
 
 
-class Collector(Workflow):
+class TakesNotes(Workflow):
     """Takes notes until it is told to stop."""
 
     async def run(self) -> list[Any]:
@@ -232,7 +232,7 @@ class Program:
 
     async def do_send(self, me: Any, leaf: int) -> Any:
         await me.sleep(leaf_ms(leaf) / 1000)  # so that nothing else comes at the same time
-        await me.send(Collector, "collector", "note", leaf, event_id=f"note {leaf}" if leaf % 2 else None)
+        await me.send(TakesNotes, "collector", "note", leaf, event_id=f"note {leaf}" if leaf % 2 else None)
         return "sent"
 
     async def do_tell(self, me: Any, leaf: int, fails: bool) -> Any:

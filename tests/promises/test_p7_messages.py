@@ -35,7 +35,7 @@ from tests.actors.workflow.support import rows
 from tests.promises.message_programs import (
     NAMES,
     UNIT_MS,
-    Collector,
+    TakesNotes,
     Hurried,
     Node,
     Place,
@@ -54,7 +54,7 @@ STORIES = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 END_MS = 10_000_000 * UNIT_MS
-TYPES = (Told, Hurried, Collector, Teller)
+TYPES = (Told, Hurried, TakesNotes, Teller)
 PLANS = Plans()
 
 
@@ -184,7 +184,7 @@ def real(
     ) as sim:
         Place.clock = lambda: sim.now_ms
         sim.face(storm)
-        collector = sim.start(Collector, id="collector")
+        collector = sim.start(TakesNotes, id="collector")
         run = sim.start(Hurried if story.hurried else Told, story.program, id="main")
         sent: list[int] = []
         acts: list[tuple[int, Deed, bool]] = [(deed.at_ms, deed, False) for deed in story.deeds]

@@ -89,7 +89,7 @@ async def test_dropped_actors_go_at_once(tmp_path: Path) -> None:
         assert len(system.directory) <= 300
 
 
-class Waits(Workflow):
+class WaitsOnce(Workflow):
     """Waits for one event."""
 
     async def run(self, n: int) -> int:
@@ -114,10 +114,10 @@ async def waiting_runs(folder: Path, count: int, most: int) -> int:
     async with Runtime(folder, limits=Limits(max_active=most)) as rt:
 
         async def start(n: int) -> None:
-            await rt.start(Waits, n, id=n)
+            await rt.start(WaitsOnce, n, id=n)
 
         async def go(n: int) -> None:
-            await rt.run(Waits, n).send("go", 1)
+            await rt.run(WaitsOnce, n).send("go", 1)
 
         await in_crowds(count // 4, start)
         gc.collect()
@@ -130,12 +130,12 @@ async def waiting_runs(folder: Path, count: int, most: int) -> int:
         assert rt.engine.places.running == 0
         await in_crowds(count, go)
         for n in range(0, count, 97):
-            assert await rt.run(Waits, n).result() == n + 1
+            assert await rt.run(WaitsOnce, n).result() == n + 1
         await asyncio.sleep(0)
-        open_runs = rt.runs(Waits, status=("waiting", "running", "queued", "stuck"), limit=count)
+        open_runs = rt.runs(WaitsOnce, status=("waiting", "running", "queued", "stuck"), limit=count)
         for info in open_runs:
-            assert await rt.run(Waits, int(info.id)).result() == int(info.id) + 1
-        assert len(rt.runs(Waits, status="complete", limit=count + 1)) == count
+            assert await rt.run(WaitsOnce, int(info.id)).result() == int(info.id) + 1
+        assert len(rt.runs(WaitsOnce, status="complete", limit=count + 1)) == count
         assert len(rt.directory) <= most + 450
         return grown
 

@@ -29,7 +29,7 @@ class Reject(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-class Approval(Workflow):
+class TwoDayApproval(Workflow):
     """The first word within two days counts."""
 
     async def run(self, order: str) -> str:
@@ -40,7 +40,7 @@ class Approval(Workflow):
         return f"approved by {word.by}" if isinstance(word, Approve) else "rejected"
 
 
-class Forgets(Workflow):
+class ForgetsWords(Workflow):
     """Waits for two events, and keeps the first in a place that a crash takes."""
 
     async def run(self) -> list[object]:
@@ -58,7 +58,7 @@ MOMENTS = st.integers(0, 3 * 86_400) | st.just(2 * 86_400)
 def test_a_race_of_events_and_a_timeout_passes() -> None:
     """Sent at any moment, twice: the first word counts, whatever crashes and fails."""
     replay_property(
-        Approval,
+        TwoDayApproval,
         inputs=st.just("o-1"),
         events=WORDS,
         event_times=MOMENTS,
@@ -72,7 +72,9 @@ def test_a_race_of_events_and_a_timeout_passes() -> None:
 def test_the_order_of_events_is_a_storm() -> None:
     """A workflow whose result depends on which of two words is first is told so by name of the storm."""
     with pytest.raises(ReplayViolation) as caught:
-        replay_property(Approval, inputs=st.just("o-1"), events=WORDS, reorder=True, crashes=0, examples=300)
+        replay_property(
+            TwoDayApproval, inputs=st.just("o-1"), events=WORDS, reorder=True, crashes=0, examples=300
+        )
     storm = caught.value.storm
     assert storm is not None
     assert storm == Storm(event_order=storm.event_order)
@@ -89,7 +91,7 @@ def test_the_smallest_story_with_events_is_a_test_to_paste(tmp_path: Path) -> No
     """Events stand in the script, and the script finds the same."""
     with pytest.raises(ReplayViolation) as caught:
         replay_property(
-            Forgets, events=st.tuples(st.just("word"), st.integers(0, 9)), deps=forget, examples=200
+            ForgetsWords, events=st.tuples(st.just("word"), st.integers(0, 9)), deps=forget, examples=200
         )
     message = str(caught.value)
     assert "events=[SentEvent('word', at=" in message
@@ -115,7 +117,7 @@ def test_the_smallest_story_with_events_is_a_test_to_paste(tmp_path: Path) -> No
 def test_runs_that_still_wait_are_compared_as_they_wait() -> None:
     """Nothing that is sent ends them, and that is no violation."""
     check_replay(
-        Forgets, [()], Storm(crashes=(Crash("commit", 2),)), events=[SentEvent("other", 5.0, payload=1)]
+        ForgetsWords, [()], Storm(crashes=(Crash("commit", 2),)), events=[SentEvent("other", 5.0, payload=1)]
     )
 
 
@@ -127,10 +129,10 @@ def test_nonsense_is_refused() -> None:
         ([SentEvent("word", run=2)], "for run 2, and the story has 1"),
     ):
         with pytest.raises(CallerError, match=match):
-            check_replay(Forgets, [()], Storm(), events=events)  # type: ignore[arg-type]
+            check_replay(ForgetsWords, [()], Storm(), events=events)  # type: ignore[arg-type]
     with pytest.raises(InvalidEvent):
-        check_replay(Forgets, [()], Storm(), events=[SentEvent("")])
+        check_replay(ForgetsWords, [()], Storm(), events=[SentEvent("")])
     with pytest.raises(CallerError, match="not for those that a queue starts"):
-        check_replay(Approval, ["a"], Storm(), events=[SentEvent(Reject())], queue="q")
+        check_replay(TwoDayApproval, ["a"], Storm(), events=[SentEvent(Reject())], queue="q")
     with pytest.raises(CallerError, match="order of events"):
-        check_replay(Approval, ["a"], Storm(event_order=(1,)), events=[SentEvent(Reject())])
+        check_replay(TwoDayApproval, ["a"], Storm(event_order=(1,)), events=[SentEvent(Reject())])

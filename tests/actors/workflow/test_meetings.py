@@ -142,7 +142,7 @@ def test_a_step_in_progress_is_given_up_where_undo_begins() -> None:
             assert sim.attempts("left") == 1
 
 
-class Waits(Workflow):
+class WaitsForBoth(Workflow):
     """A step that can be undone, then two that take long."""
 
     async def run(self) -> None:
@@ -153,9 +153,9 @@ class Waits(Workflow):
 def test_steps_given_up_by_terminate_dont_begin_after_a_crash() -> None:
     """What run() had asked for when it was terminated with undo is over, also on replay."""
     with simulate() as sim:
-        run = sim.start(Waits, id="a")
+        run = sim.start(WaitsForBoth, id="a")
         sim.advance(1)
-        sim.run(sim.runtime.run(Waits, "a").terminate, "stop", undo=True)
+        sim.run(sim.runtime.run(WaitsForBoth, "a").terminate, "stop", undo=True)
         sim.advance(1)
         sim.crash()
         sim.run_until_idle()
@@ -178,7 +178,7 @@ class CleansUpSlowly(Workflow):
         return n
 
 
-class GivesUp(Workflow):
+class GivesChildUp(Workflow):
     """Waits five seconds for a child, and goes on without it."""
 
     async def run(self, detached: bool) -> str:
@@ -196,7 +196,7 @@ def test_a_child_that_was_given_up_may_end_whenever_it_likes() -> None:
     """Its outcome comes while its parent lies on disk, behind other records; the parent is not stuck."""
     for detached in (False, True):
         with simulate() as sim:
-            run = sim.start(GivesUp, detached, id="p")
+            run = sim.start(GivesChildUp, detached, id="p")
             sim.advance(60)
             sim.crash()
             assert sim.result(run) == "went on"
@@ -493,7 +493,7 @@ async def fails() -> None:
     raise OSError("not today")
 
 
-class Retries(Workflow):
+class RetriesHourly(Workflow):
     """Tries again after an hour."""
 
     async def run(self) -> None:
@@ -503,7 +503,7 @@ class Retries(Workflow):
 def test_retry_now_holds_over_a_crash() -> None:
     """Once it is acknowledged the attempt begins, also when the process dies before it could."""
     with simulate() as sim:
-        run = sim.start(Retries, id="a")
+        run = sim.start(RetriesHourly, id="a")
         sim.advance(10)
         sim.crash_at("commit", 1, "after")
         sim.retry_now(run)
