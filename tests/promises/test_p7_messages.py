@@ -35,12 +35,12 @@ from tests.actors.workflow.support import rows
 from tests.promises.message_programs import (
     NAMES,
     UNIT_MS,
-    TakesNotes,
     Hurried,
     Node,
     Place,
     PlainHurried,
     PlainRun,
+    TakesNotes,
     Teller,
     Told,
     World,
