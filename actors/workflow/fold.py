@@ -139,6 +139,7 @@ class Fold:
         if record.input is not None:
             self.input = msgspec.Raw(record.input)
             waived_from = 0
+            self.said.clear()  # with another input run() may say something else
         self._waived.append((waived_from, position))
 
     @property

@@ -20,7 +20,7 @@ from ...storage import layout
 from ...storage.errors import CallerError, InvalidKey, InvalidValue
 from ...storage.keys import next_prefix
 from ..errors import InvalidTransition
-from .journal import DataSet, Said, StateSet, TagSet
+from .journal import DataSet, Redriven, Said, StateSet, TagSet
 from .labels import MAX_TAGS, NO_LABELS, check_label
 
 if TYPE_CHECKING:
@@ -250,6 +250,8 @@ def data_of(records: Iterable[object]) -> dict[str, object]:
                 data.pop(record.name, None)
             else:
                 data[record.name] = decode_plain(record.value)
+        elif isinstance(record, Redriven) and record.input is not None:
+            data.clear()  # it is said again, or not
     return data
 
 

@@ -279,6 +279,9 @@ class Workflow(Actor):
         id         by default made from this run's id, the workflow's name and the use of it
         detached   it goes on when this run ends or gives it up; else it is cancelled then
 
+        Begun anew (restarted, continued as new), a run that asks for a child under the same id begins that
+        one anew, too; a detached one only when it has ended.
+
         The child has this run's tenant and correlation id.
         """
         return self._live.request_child(self._child_start(workflow, input, id, detached, tags, deadline))
@@ -364,7 +367,8 @@ class Workflow(Actor):
         """Begin anew under the same id with other input and an empty history; `run()` ends here.
 
         Events that nobody waited for, tags, business state and progress are kept, data is not; children that
-        are not detached are cancelled.  Call it where nothing is in progress that should be kept.  Raises
+        are not detached are cancelled.  Updates that have not begun, a pause and a cancel are for the run
+        that begins.  Call it where nothing is in progress that should be kept.  Raises
         `InvalidInput`.
         """
         live = self._live

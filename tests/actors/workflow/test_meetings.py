@@ -624,6 +624,47 @@ def test_an_event_that_is_sent_again_after_the_end() -> None:
             sim.send_event(run, Note(2), id="three")
 
 
+class SaysItsInput(Workflow):
+    """Says what it was given, and fails when a test says so."""
+
+    retry = Retry(0)
+
+    async def run(self, n: int) -> int:
+        self.set_status(f"state {n}")
+        self.data[f"given {n}"] = n
+        self.tags["given"] = str(n)
+        return await self.step(stumbles, n)
+
+
+async def stumbles(n: int) -> int:
+    """Fails as long as a test says so."""
+    if STUMBLES:
+        raise OSError("not yet")
+    return n
+
+
+def test_a_run_that_is_redriven_with_another_input_says_so() -> None:
+    """State, data and tags are what run() says now; what it said before doesn't count as said."""
+
+    async def redrive() -> None:
+        await sim.runtime.run(SaysItsInput, "a").redrive(input=2)
+
+    for crash in (False, True):
+        STUMBLES.append(True)
+        with simulate() as sim:
+            run = sim.start(SaysItsInput, 1, id="a")
+            sim.run_until_idle()
+            assert sim.status(run) == "failed"
+            STUMBLES.clear()
+            sim.run(redrive)
+            if crash:
+                sim.crash()
+            assert sim.result(run) == 2
+            info = sim.run(sim.runtime.run(SaysItsInput, "a").info)
+            assert (info.state, info.tags) == ("state 2", {"given": "2"})
+            assert sim.run(sim.runtime.run(SaysItsInput, "a").data) == {"given 2": 2}
+
+
 # -- memory --------------------------------------------------------------------------------------------------
 
 
