@@ -31,10 +31,16 @@ from asyncio.events import (  # what a loop that is no policy's uses to say that
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
 from threading import get_ident
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-import msgspec
-
+from ..runtime.own_loop import (
+    HASH_MASK,
+    HASH_STRIDE,
+    LoopHandle,
+    NumberedFuture,
+    NumberedTask,
+    refuse_the_rest,
+)
 from ..storage.errors import CallerError
 from .graveyard import keep_for_good
 
@@ -46,9 +52,6 @@ MAX_CALLBACKS: Final = 500_000
 # to leave memory, and a month passes in no time.
 _UPKEEP_CALLS: Final = 16
 _US: Final = 1_000_000
-# 2^64 / the golden ratio: hashes that follow each other differ in their low bits.
-_HASH_STRIDE: Final = 0x9E3779B97F4A7C15
-_HASH_MASK: Final = (1 << 60) - 1
 
 
 class LoopEnd(enum.Enum):
@@ -60,23 +63,7 @@ class LoopEnd(enum.Enum):
     DEAD = "the process died"
 
 
-class SimHandle(msgspec.Struct, eq=False):
-    """A scheduled callback."""
-
-    callback: Callable[..., object] | None
-    args: tuple[Any, ...]
-    context: Context
-
-    def cancel(self) -> None:
-        """Don't call it."""
-        self.callback = None
-
-    def cancelled(self) -> bool:
-        """Whether it was cancelled."""
-        return self.callback is None
-
-
-class SimTimer(SimHandle, eq=False):
+class SimTimer(LoopHandle, eq=False):
     """A callback for a moment."""
 
     due_us: int
@@ -84,32 +71,6 @@ class SimTimer(SimHandle, eq=False):
     def when(self) -> float:
         """When it is due, in the loop's time (seconds)."""
         return self.due_us / _US
-
-
-class SimFuture(asyncio.Future[T]):
-    """A future that hashes by a number: a set of them has the same order on every machine."""
-
-    __slots__ = ("_hash",)
-
-    def __hash__(self) -> int:
-        try:
-            return self._hash
-        except AttributeError:
-            self._hash: int = cast("SimLoop", self.get_loop()).next_hash()
-            return self._hash
-
-
-class SimTask(asyncio.Task[T]):  # pyright: ignore[reportGeneralTypeIssues]
-    """A task that hashes by a number, as a `SimFuture` does."""
-
-    __slots__ = ("_hash",)
-
-    def __hash__(self) -> int:
-        try:
-            return self._hash
-        except AttributeError:
-            self._hash: int = cast("SimLoop", self.get_loop()).next_hash()
-            return self._hash
 
 
 class SimLoop(asyncio.AbstractEventLoop):
@@ -126,7 +87,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.on_countdown: Callable[[], None] = _nothing
         self.dead = False
         self._chance = chance
-        self._ready: list[SimHandle] = []
+        self._ready: list[LoopHandle] = []
         self._order = itertools.count()
         self._timers: list[tuple[int, int, SimTimer]] = []
         self._upkeep: list[tuple[int, int, SimTimer]] = []
@@ -140,8 +101,8 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def next_hash(self) -> int:
         """The hash of one more future or task."""
-        self._hash += _HASH_STRIDE
-        return self._hash & _HASH_MASK
+        self._hash += HASH_STRIDE
+        return self._hash & HASH_MASK
 
     # -- driven by the simulation --------------------------------------------------------------------------
 
@@ -204,7 +165,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def never(self) -> asyncio.Future[Any]:
         """What code of a process that died just now waits for."""
-        return SimFuture(loop=self)
+        return NumberedFuture(loop=self)
 
     def set_timer(
         self,
@@ -257,7 +218,7 @@ class SimLoop(asyncio.AbstractEventLoop):
                 return
 
     @staticmethod
-    def _mix(batch: list[SimHandle], chance: random.Random) -> None:
+    def _mix(batch: list[LoopHandle], chance: random.Random) -> None:
         """Tasks that are ready may go on in any order.
 
         Other callbacks stay where they are: that they run in order is promised by asyncio, and used.
@@ -321,7 +282,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]  # a lighter handle than asyncio's
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        handle = SimHandle(callback, args, copy_context() if context is None else context)
+        handle = LoopHandle(callback, args, copy_context() if context is None else context)
         if not self.dead:
             self._ready.append(handle)
         return handle
@@ -355,7 +316,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         return self.set_timer(due_us, callback, args, context, False)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return SimFuture(loop=self)
+        return NumberedFuture(loop=self)
 
     def create_task(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -365,13 +326,13 @@ class SimLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **options: Any,
     ) -> asyncio.Task[T]:
-        return SimTask(coro, loop=self, name=name, context=context, **options)
+        return NumberedTask(coro, loop=self, name=name, context=context, **options)
 
     def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
         """Run a function that wants a thread, in the loop itself."""
-        future: asyncio.Future[T] = SimFuture(loop=self)
+        future: asyncio.Future[T] = NumberedFuture(loop=self)
         self.call_soon(self._run_in_place, future, func, args)
         return future
 
@@ -432,8 +393,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """There is no executor."""
 
 
-# The rest of what asyncio asks of a loop is refused by methods that are added to the class in a loop below,
-# which a type checker can't see.
+# See `refuse_the_rest`, which makes it a whole one.
 new_loop: Callable[..., SimLoop] = cast("Any", SimLoop)
 _FOREVER_US: Final = 253_402_300_799 * _US
 
@@ -446,17 +406,11 @@ def _nothing() -> None:
     pass
 
 
-def _refuse(name: str) -> Callable[..., NoReturn]:
-    def refused(self: SimLoop, *args: object, **kwargs: object) -> NoReturn:
-        raise CallerError(
-            f"{name} of the event loop was used in a simulation, which has no network, files or processes: "
-            f"give the code an object that stands in for them (deps, or a mocked step)"
-        )
-
-    refused.__name__ = name
-    return refused
+def _refusal(name: str) -> CallerError:
+    return CallerError(
+        f"{name} of the event loop was used in a simulation, which has no network, files or processes: "
+        f"give the code an object that stands in for them (deps, or a mocked step)"
+    )
 
 
-for _name in dir(asyncio.AbstractEventLoop):
-    if not _name.startswith("_") and _name not in SimLoop.__dict__:
-        setattr(SimLoop, _name, _refuse(_name))
+refuse_the_rest(SimLoop, _refusal)

@@ -72,8 +72,8 @@ _NO_CONTEXT = Context()
 # The deadline of a run is a timer that run() didn't set.
 DEADLINE_TIMER = 0
 
-# The rest of what asyncio asks of a loop is refused by methods that are added to the class in a loop of its
-# file, which a type checker can't see.
+# The rest of what asyncio asks of a loop is refused by methods that `refuse_the_rest` adds to the class,
+# which a type checker can't see.
 _NEW_LOOP: Callable[[int, int], ReplayLoop] = cast("Any", ReplayLoop)
 
 

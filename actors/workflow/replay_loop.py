@@ -21,10 +21,16 @@ from asyncio.events import (  # what a loop that is no policy's uses to say that
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context, copy_context
 from types import AsyncGeneratorType, CoroutineType
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-import msgspec
-
+from ...runtime.own_loop import (
+    HASH_MASK,
+    HASH_STRIDE,
+    LoopHandle,
+    NumberedFuture,
+    NumberedTask,
+    refuse_the_rest,
+)
 from ..errors import ForeignAwait
 from .completion_order import made_among
 from .scope_order import order_cancel_scopes
@@ -42,28 +48,8 @@ _OF_GENERATORS: Final = frozenset({"async_generator_asend", "async_generator_ath
 # "For ever" is a time too (`anyio.sleep_forever` sleeps for infinity): the year 9999.
 _FOREVER_SECONDS: Final = 253_402_300_799.0
 
-# 2^64 / the golden ratio: runs with numbers in a row get hashes that differ in their low bits too.
-_HASH_STRIDE: Final = 0x9E3779B97F4A7C15
-_HASH_MASK: Final = (1 << 60) - 1
 
-
-class ReplayHandle(msgspec.Struct, eq=False):
-    """A scheduled callback; one for each step, so it is made by msgspec, which takes a third of the time."""
-
-    callback: Callable[..., object] | None
-    args: tuple[Any, ...]
-    context: Context
-
-    def cancel(self) -> None:
-        """Don't call it."""
-        self.callback = None
-
-    def cancelled(self) -> bool:
-        """Whether it was cancelled."""
-        return self.callback is None
-
-
-class ReplayTimer(ReplayHandle, eq=False):
+class ReplayTimer(LoopHandle, eq=False):
     """A callback for a moment; its number is its identity in the journal."""
 
     loop: ReplayLoop
@@ -90,34 +76,10 @@ class ReplayTimer(ReplayHandle, eq=False):
             loop.timer_given_up(self.nth)
 
 
-class ReplayFuture(asyncio.Future[T]):
-    """A future of a run's loop.  It hashes by its number: a set of them has the same order on replay."""
+class ReplayFuture(NumberedFuture[T]):
+    """A future of a run's loop."""
 
-    __slots__ = ("_hash",)
-
-    def __hash__(self) -> int:
-        try:
-            return self._hash
-        except AttributeError:
-            self._hash: int = cast("ReplayLoop", self.get_loop()).next_hash()
-            return self._hash
-
-
-class ReplayTask(asyncio.Task[T]):  # pyright: ignore[reportGeneralTypeIssues]
-    """A task of a run's loop; hashes as a `ReplayFuture` does.
-
-    asyncio keeps tasks in sets: what is left over by `wait`, what a `TaskGroup` cancels.  By their addresses
-    the order would be another one in each process, and with it the order of what they ask for.
-    """
-
-    __slots__ = ("_hash",)
-
-    def __hash__(self) -> int:
-        try:
-            return self._hash
-        except AttributeError:
-            self._hash: int = cast("ReplayLoop", self.get_loop()).next_hash()
-            return self._hash
+    __slots__ = ()
 
 
 class MainTask(asyncio.Task[T]):  # pyright: ignore[reportGeneralTypeIssues]
@@ -136,7 +98,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.now_ms = now_ms
         # The first hash and the last one that was given: far from those of other runs, since asyncio also has
         # one set of all tasks.
-        self.first_hash = self._hash = run_number * _HASH_STRIDE & _HASH_MASK
+        self.first_hash = self._hash = run_number * HASH_STRIDE & HASH_MASK
         # Timers that are set, by number; set, fired and cancelled ones are all that ever had a number up to
         # `timer_count`.
         self.timers: dict[int, ReplayTimer] = {}
@@ -151,9 +113,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         self.closed = False
         # What a callback raised that no task took.
         self.mistake: BaseException | None = None
-        self._ready: list[ReplayHandle] = []
+        self._ready: list[LoopHandle] = []
         # Callbacks of anyio that go on cancelling with the next delivery.
-        self._put_off: list[ReplayHandle] = []
+        self._put_off: list[LoopHandle] = []
 
     def next_hash(self) -> int:
         """The hash of one more future or task."""
@@ -203,9 +165,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*hooks)
             _set_running_loop(outer)
 
-    def _without_cancelling(self, ready: list[ReplayHandle]) -> list[ReplayHandle]:
+    def _without_cancelling(self, ready: list[LoopHandle]) -> list[LoopHandle]:
         """Put off what would only cancel once more, and return the others."""
-        others: list[ReplayHandle] = []
+        others: list[LoopHandle] = []
         for handle in ready:
             cancels = getattr(handle.callback, "__name__", None) == "_deliver_cancellation"
             (self._put_off if cancels else others).append(handle)
@@ -267,7 +229,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]  # a lighter handle than asyncio's
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        handle = ReplayHandle(callback, args, copy_context() if context is None else context)
+        handle = LoopHandle(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 
@@ -328,7 +290,7 @@ class ReplayLoop(asyncio.AbstractEventLoop):
                 "create_task takes a coroutine; steps, calls and sleeps of run() begin when they are made, "
                 "so await them, or give them to asyncio.gather or asyncio.wait as they are"
             )
-        task = ReplayTask(coro, loop=self, name=name or "task of a run", context=context)
+        task = NumberedTask(coro, loop=self, name=name or "task of a run", context=context)
         if self.tasks is None:
             self.tasks = set()
         self.tasks.add(task)
@@ -378,14 +340,8 @@ def _whole_ms(seconds: float) -> int:
     return round(min(seconds, _FOREVER_SECONDS) * 1000)
 
 
-def _refuse(name: str) -> Callable[..., NoReturn]:
-    def refused(self: ReplayLoop, *args: object, **kwargs: object) -> NoReturn:
-        raise ForeignAwait(f"run() used {name} of the event loop: I/O belongs in a step")
-
-    refused.__name__ = name
-    return refused
+def _refusal(name: str) -> ForeignAwait:
+    return ForeignAwait(f"run() used {name} of the event loop: I/O belongs in a step")
 
 
-for _name in dir(asyncio.AbstractEventLoop):
-    if not _name.startswith("_") and _name not in ReplayLoop.__dict__:
-        setattr(ReplayLoop, _name, _refuse(_name))
+refuse_the_rest(ReplayLoop, _refusal)
