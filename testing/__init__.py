@@ -11,12 +11,11 @@ from .sent_event import SentEvent
 from .sim_run import Pending, SimRun
 from .simulation import Simulation, simulate
 from .storm import ClockJump, Storm
-from .story import Event, Story
+from .story import Story, StoryLine
 
 __all__ = [
     "ClockJump",
     "Crash",
-    "Event",
     "NeverAtRest",
     "NotFinished",
     "Pending",
@@ -27,6 +26,7 @@ __all__ = [
     "Simulation",
     "Storm",
     "Story",
+    "StoryLine",
     "actor_machine",
     "check_replay",
     "replay_exported",

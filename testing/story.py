@@ -11,7 +11,7 @@ import hashlib
 import msgspec
 
 
-class Event(msgspec.Struct, frozen=True):
+class StoryLine(msgspec.Struct, frozen=True):
     """One thing that happened."""
 
     life: int
@@ -31,25 +31,25 @@ class Story:
     """What happened so far."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.lines: list[StoryLine] = []
 
     def add(self, life: int, at_us: int, what: str, text: str = "") -> None:
         """One thing more."""
-        self.events.append(Event(life, at_us, what, text))
+        self.lines.append(StoryLine(life, at_us, what, text))
 
     def digest(self) -> str:
         """A hash over all that happened (SHA-256, hexadecimal)."""
         total = hashlib.sha256()
-        for event in self.events:
-            total.update(f"{event.life} {event.at_us} {event.what} {event.text}\n".encode())
+        for line in self.lines:
+            total.update(f"{line.life} {line.at_us} {line.what} {line.text}\n".encode())
         return total.hexdigest()
 
     def __str__(self) -> str:
-        lines: list[str] = []
+        shown: list[str] = []
         life = 0
-        for event in self.events:
-            if event.life != life:
-                life = event.life
-                lines.append(f"life {life}")
-            lines.append(str(event))
-        return "\n".join(lines)
+        for line in self.lines:
+            if line.life != life:
+                life = line.life
+                shown.append(f"life {life}")
+            shown.append(str(line))
+        return "\n".join(shown)

@@ -196,7 +196,7 @@ def test_random_crashes_follow_the_seed() -> None:
         with simulate(seed=seed) as sim:
             sim.crash_at_random(0.3, most=4)
             assert sim.result(sim.start(FiveSteps, 5, id="1")) == RESULT_OF_FIVE
-            return [event.text for event in sim.story.events if event.what == "crash"]
+            return [line.text for line in sim.story.lines if line.what == "crash"]
 
     assert places(1) == places(1)
     assert places(1) != places(2)

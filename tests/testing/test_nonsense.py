@@ -255,4 +255,4 @@ def test_what_is_refused_does_not_happen_later() -> None:
         asyncio.run(inside())
         sim.run_until_idle()
         assert cast("int", sim.call(Counter, "a").get()) == 0
-        assert not [place for place in sim.story.events if "refused" in place.text]
+        assert not [place for place in sim.story.lines if "refused" in place.text]

@@ -39,7 +39,7 @@ with simulate(seed=11, setup=bind) as sim:
     for run in runs:
         sim.result(run)
     sim.run_until_idle()
-    print(sim.story.digest(), len(sim.story.events), sim.callbacks, sim.life)
+    print(sim.story.digest(), len(sim.story.lines), sim.callbacks, sim.life)
 """
 
 
@@ -84,7 +84,7 @@ def test_a_story_is_text_and_data() -> None:
         assert "0.000 s  body: FiveSteps/1 step add begins, attempt 1\n" in text
         assert "commit 3: FiveSteps/1 double done at attempt 1: 12\n" in text
         assert "crash: after commit 3\nlife 2\n" in text
-        assert [event.life for event in sim.story.events if event.what == "opened"] == [1, 2]
+        assert [line.life for line in sim.story.lines if line.what == "opened"] == [1, 2]
 
 
 def test_memory_of_the_process_decides_nothing() -> None:
