@@ -1,6 +1,8 @@
 """Holdfast: durable actors for asyncio.  One process, one folder, no server.
 
-Everything a user needs is imported from here; the folders behind it are the library's own.
+What programs use is imported from here, from `holdfast.testing`, `holdfast.actions` and `holdfast.sql`;
+docs/names.md has all of it.  The finer errors are in the modules that docs/errors.md names.  The folders
+behind them are the library's own.
 """
 
 from holdfast.actors.actions.action import Action, action
@@ -12,12 +14,14 @@ from holdfast.actors.correlation import CorrelationFilter, current_correlation_i
 from holdfast.actors.counter import Counter
 from holdfast.actors.current_step import StepInfo, current_step, heartbeat, last_heartbeat
 from holdfast.actors.dead_letter import DeadLetter
-from holdfast.actors.durable_queue import Queue
-from holdfast.actors.errors import DeadlinePassed, Fatal, RunEnded, RunFailed, StepError
+from holdfast.actors.durable_queue import DeadMessage, Queue, QueueStats
+from holdfast.actors.errors import DeadlinePassed, ErrorRecord, Fatal, RunEnded, RunFailed, StepError
 from holdfast.actors.handle import Run
 from holdfast.actors.queue_batch import Batch, Message
+from holdfast.actors.queue_consumer import Consumer
 from holdfast.actors.run_info import RunInfo
 from holdfast.actors.schedule import Schedule
+from holdfast.actors.schedule_records import ScheduleInfo
 from holdfast.actors.scheduled_at import scheduled_at
 from holdfast.actors.system import Runtime
 from holdfast.actors.tenant import Tenant
@@ -26,13 +30,17 @@ from holdfast.actors.workflow.audit import Deed
 from holdfast.actors.workflow.debugging import DebugView
 from holdfast.actors.workflow.events import Event
 from holdfast.actors.workflow.function import WorkflowContext, workflow
+from holdfast.actors.workflow.head import RunStatus
 from holdfast.actors.workflow.listing import WorkflowInfo
+from holdfast.actors.workflow.ops import StepOutcome
 from holdfast.actors.workflow.progress import ProgressEvent
 from holdfast.actors.workflow.retry import Retry
+from holdfast.actors.workflow.run_index import RunFilter
 from holdfast.actors.workflow.updates import query, update
 from holdfast.actors.workflow.workflow import Workflow
 from holdfast.actors.workflow_graph import workflow_graph
 from holdfast.runtime.actor import Actor
+from holdfast.runtime.alarm_scheduler import DeadAlarm
 from holdfast.runtime.alarms import Alarm
 from holdfast.runtime.errors import DeadlockError
 from holdfast.runtime.limits import Limits
@@ -49,13 +57,17 @@ __all__ = [
     "Batch",
     "BulkResult",
     "CallerError",
+    "Consumer",
     "CorrelationFilter",
     "Counter",
+    "DeadAlarm",
     "DeadLetter",
+    "DeadMessage",
     "DeadlinePassed",
     "DeadlockError",
     "DebugView",
     "Deed",
+    "ErrorRecord",
     "Event",
     "Fatal",
     "HoldfastError",
@@ -66,16 +78,21 @@ __all__ = [
     "Overloaded",
     "ProgressEvent",
     "Queue",
+    "QueueStats",
     "ResultOf",
     "Retry",
     "Run",
     "RunEnded",
     "RunFailed",
+    "RunFilter",
     "RunInfo",
+    "RunStatus",
     "Runtime",
     "Schedule",
+    "ScheduleInfo",
     "StepError",
     "StepInfo",
+    "StepOutcome",
     "StorageFailed",
     "Table",
     "Tenant",
@@ -88,10 +105,10 @@ __all__ = [
     "heartbeat",
     "last_heartbeat",
     "query",
+    "run_graph",
     "scheduled_at",
     "shared",
     "update",
-    "run_graph",
     "workflow",
     "workflow_graph",
 ]

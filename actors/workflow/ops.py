@@ -32,7 +32,7 @@ D = TypeVar("D")
 
 
 class StepOutcome(msgspec.Struct, Generic[T], frozen=True):
-    """How a step went, as a value: see `OpFuture.outcome`."""
+    """How a step went, as a value: `await self.step(...).outcome()`."""
 
     value: T | None
     error: StepError | None
