@@ -1,4 +1,7 @@
-"""An exact counter: every increment counts once, also beside a thousand others and over crashes."""
+"""An exact counter: every increment counts once, also beside a thousand others and over crashes.
+
+The smallest actor there is, and nothing but one: what it promises is what turns promise (P1, P2, P4).
+"""
 
 from __future__ import annotations
 

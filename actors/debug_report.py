@@ -1,4 +1,4 @@
-"""A look at a run behind a record, as text."""
+"""A look at a run behind a record, as text: what `holdfast debug` prints."""
 
 from __future__ import annotations
 

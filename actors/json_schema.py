@@ -1,4 +1,4 @@
-"""JSON Schema of a type, by msgspec."""
+"""JSON Schema of a type, by msgspec: for listings of workflows and actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay of a folder as text: a table by workflow, and each run that doesn't fit."""
+"""The replay of a folder as text, as `holdfast replay` prints it: a table by workflow, then what differs."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Control:
     # -- pause and resume ----------------------------------------------------------------------------------
 
     def pause(self, ref: Ref, by: By) -> int:
-        """Raises `RunNotFound`, `RunEnded`, or `CallerError` for a run that is stuck."""
+        """See `Run.pause`, also for what it raises."""
         engine = self._engine
         activation = must_go_on(engine, ref)
         status = _status(activation)
@@ -107,7 +107,7 @@ class Control:
         return number
 
     def resume(self, ref: Ref, by: By) -> int:
-        """Raises `RunNotFound`, `RunEnded`, or `CallerError` for a run that isn't paused."""
+        """See `Run.resume`, also for what it raises."""
         engine = self._engine
         activation = must_go_on(engine, ref)
         status = _status(activation)
@@ -141,7 +141,7 @@ class Control:
     # -- ends ----------------------------------------------------------------------------------------------
 
     def cancel(self, ref: Ref, by: By) -> int:
-        """Raises `RunNotFound`, `RunEnded`, or `CallerError` for a run that is stuck."""
+        """See `Run.cancel`, also for what it raises."""
         return self._ask_for_end(ref, "cancel", by, terminate=False)
 
     def cancel_arrival(self, ref: Ref, record: CancelAsked, writes: Writes) -> Arrival:
@@ -174,7 +174,7 @@ class Control:
         return engine.commit_arrival(ref, arrival, writes)
 
     def terminate(self, ref: Ref, by: By, *, undo: bool) -> int:
-        """Raises `RunNotFound`, `RunEnded`, and with `undo` `CallerError` for a run that is stuck."""
+        """See `Run.terminate`, also for what it raises."""
         if undo:
             return self._ask_for_end(ref, "terminate", by, terminate=True)
         engine = self._engine
@@ -215,7 +215,7 @@ class Control:
     # -- again ---------------------------------------------------------------------------------------------
 
     def restart(self, ref: Ref, encoded_input: bytes | None, by: By) -> int:
-        """Raises `RunNotFound`."""
+        """See `Run.restart`, also for what it raises."""
         engine = self._engine
         activation = self._must_exist(ref)
         before = _status(activation)
@@ -232,7 +232,7 @@ class Control:
         return number
 
     def redrive(self, ref: Ref, encoded_input: bytes | None, by: By) -> int:
-        """Raises `RunNotFound`, or `CallerError` for a run that hasn't failed, or was undone."""
+        """See `Run.redrive`, also for what it raises."""
         engine = self._engine
         activation = self._must_exist(ref)
         status = _status(activation)

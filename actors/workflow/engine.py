@@ -511,6 +511,7 @@ class Engine:
             self.again_later(refs)
 
     def again_later(self, refs: list[Ref]) -> None:
+        """Take runs up again from the disk after a while, more slowly each time that it refuses."""
         if self._stopped:
             return
         seconds = self._again_seconds

@@ -1,4 +1,12 @@
-"""Groups: steps of a run that go on side by side, and are all done at the end of a block."""
+"""Groups: steps of a run that go on side by side, and are all done at the end of a block.
+
+    async with self.group() as g:
+        paid, packed = g.step(pay, order), g.step(pack, order)
+    paid.result()
+
+Step 1 of the way of a workflow step, several times at once.  What it decides follows from the order in which
+outcomes are delivered, so it is the same on replay.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The head of a run: its small, changing part, in the run's declared fields and so in their index."""
+"""The head of a run: its small, changing part, in the run's declared fields and so in their index.
+
+What lists, finds and takes runs up again reads heads and no journals (run_index.py, places.py).  A head is
+changed in the commits of the records that change it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Records of a journal as people read them."""
+"""Records of a journal as people read them: one line each.
+
+For `holdfast history` and `dead show`, exported runs, looks behind a record, and the stories of simulations.
+"""
 
 from __future__ import annotations
 

@@ -120,6 +120,7 @@ class Op:
             self.begin()
 
     def begin(self) -> None:
+        """Begin an attempt now."""
         raise AssertionError("each kind begins in its own way")
 
     def decode_result(self, encoded: msgspec.Raw) -> object:
@@ -163,7 +164,7 @@ class Op:
             task.cancel()
 
     def __str__(self) -> str:
-        """For messages: run, step and attempt."""
+        """For messages, as of the attempt that is in progress or next."""
         return self.describe(self.attempts + 1)
 
     def describe(self, attempt: int) -> str:

@@ -1,4 +1,8 @@
-"""How often and how long apart a step is tried again."""
+"""How often and how long apart a step is tried again: the policy of a class, of one step, or of a queue.
+
+Plain data.  The wait is worked out once, when an attempt failed, and recorded with it (step_op.py); replay
+takes what is recorded.
+"""
 
 from __future__ import annotations
 

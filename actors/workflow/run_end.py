@@ -1,4 +1,8 @@
-"""How run() ended, as the last record of its journal."""
+"""How run() ended, as the last record of its journal.
+
+Between step 5 and 6 of the way of a workflow step: its task is done, and what it left becomes a record.  The
+engine commits that with all that follows from it (engine.py, `ended`).
+"""
 
 from __future__ import annotations
 

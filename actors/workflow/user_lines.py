@@ -1,4 +1,7 @@
-"""Lines of the user's own code, as messages show them: where run() waits, or ended."""
+"""Lines of the user's own code, as messages show them: where run() waits, or ended.
+
+Frames of the library and of Python's own modules are left out: what one can mend stands in one's own code.
+"""
 
 from __future__ import annotations
 

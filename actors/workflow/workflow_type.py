@@ -1,4 +1,8 @@
-"""What a runtime knows of a workflow class beyond an actor type: the types of its input and its result."""
+"""What a runtime knows of a workflow class beyond an actor type: input, result, options, events, methods.
+
+Read once, when the class is first used; a class that breaks a rule is told then, before anything of it runs.
+Input and result of runs go through it, so what is stored always fits what `run()` is annotated with.
+"""
 
 from __future__ import annotations
 
