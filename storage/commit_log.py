@@ -29,7 +29,7 @@ from .reader_watch import ReaderWatch
 from .values import open_value
 
 
-class Outcome(enum.Enum):
+class CommitOutcome(enum.Enum):
     """What became of a commit."""
 
     DURABLE = "durable"  # on disk; everything that waits for it may go on
@@ -38,9 +38,9 @@ class Outcome(enum.Enum):
 
 
 class CommitResult(NamedTuple):
-    """Outcome of a commit and, unless it is durable, why."""
+    """What became of a commit and, unless it is durable, why."""
 
-    outcome: Outcome
+    outcome: CommitOutcome
     error: StorageFailed | None = None
 
 
@@ -66,7 +66,7 @@ class CommitLog(Protocol):
         ...
 
 
-DURABLE = CommitResult(Outcome.DURABLE)
+DURABLE = CommitResult(CommitOutcome.DURABLE)
 
 
 class LmdbCommitLog:
@@ -101,7 +101,7 @@ class LmdbCommitLog:
                     txn.delete(key)
         except lmdb.Error as error:
             txn.abort()
-            return CommitResult(Outcome.NOT_HAPPENED, self._failure(error, "staging the writes"))
+            return CommitResult(CommitOutcome.NOT_HAPPENED, self._failure(error, "staging the writes"))
         except BaseException:
             txn.abort()
             raise
@@ -126,8 +126,8 @@ class LmdbCommitLog:
         try:
             self._env.begin().abort()
         except lmdb.Error:
-            return CommitResult(Outcome.UNKNOWN, self._unknown(error))
-        return CommitResult(Outcome.NOT_HAPPENED, self._failure(error, doing))
+            return CommitResult(CommitOutcome.UNKNOWN, self._unknown(error))
+        return CommitResult(CommitOutcome.NOT_HAPPENED, self._failure(error, doing))
 
     def _failure(self, error: lmdb.Error, doing: str) -> StorageFailed:
         if isinstance(error, lmdb.MapFullError):

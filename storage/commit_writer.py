@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from .commit_log import CommitLog, CommitResult, Outcome, Space
+from .commit_log import CommitLog, CommitOutcome, CommitResult, Space
 from .errors import StorageFailed
 
 if TYPE_CHECKING:
@@ -186,10 +186,10 @@ def commit_batch(
     except BaseException as mistake:  # ours: the log must say what happened, so nothing is known now
         failure = StorageFailed(f"the commit log broke: {mistake!r}")
         failure.__cause__ = mistake
-        result = CommitResult(Outcome.UNKNOWN, failure)
+        result = CommitResult(CommitOutcome.UNKNOWN, failure)
     finally:
         staged()
-    if result.outcome is Outcome.DURABLE:
+    if result.outcome is CommitOutcome.DURABLE:
         try:
             space = log.space()
         except Exception:  # not knowing the room is no reason to doubt a durable commit

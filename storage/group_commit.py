@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from .commit_log import CommitLog, CommitResult, Outcome, Space
+from .commit_log import CommitLog, CommitOutcome, CommitResult, Space
 from .commit_writer import MakeWriter, ThreadWriter
 from .errors import Overloaded, StorageClosed, StorageError, StorageFailed, fresh
 
@@ -279,7 +279,7 @@ class GroupCommit:
     def _committed(self, batch: Batch, result: CommitResult, space: Space | None) -> None:
         """A commit came back from the writer (called in the loop)."""
         self._in_flight = None
-        if result.outcome is Outcome.DURABLE:
+        if result.outcome is CommitOutcome.DURABLE:
             self.commits += 1
             self.durable = batch.number
             self.staged_bytes -= batch.size_bytes
@@ -288,7 +288,7 @@ class GroupCommit:
             self._settle(batch, None)
         else:
             error = result.error or StorageFailed("the commit failed without a reason")
-            if result.outcome is Outcome.UNKNOWN:
+            if result.outcome is CommitOutcome.UNKNOWN:
                 self._broken = StorageClosed(f"the store closed itself: {error}")
             self._fail_from(batch, error)
             if self._broken is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..runtime.durations import Duration, to_seconds
-from ..storage.commit_log import Outcome
+from ..storage.commit_log import CommitOutcome
 from ..storage.errors import CallerError
 from .checks import check_callable, check_count, check_step_name
 from .crash import WHENS, Crash, Place, When
@@ -72,7 +72,7 @@ class SimFaults(SimProcess):
         With `unknown` nobody can know whether it is on disk (here it is), and the process ends itself.
         """
         check_count(n, "the number of a commit that fails")
-        self._stage.failing.append((n, Outcome.UNKNOWN if unknown else Outcome.NOT_HAPPENED))
+        self._stage.failing.append((n, CommitOutcome.UNKNOWN if unknown else CommitOutcome.NOT_HAPPENED))
 
     def delay_commits(self, duration: Duration) -> None:
         """Let each commit take so long from now on, in virtual time."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..runtime.error_text import repr_text
-from ..storage.commit_log import CommitResult, Outcome
+from ..storage.commit_log import CommitOutcome, CommitResult
 from ..storage.errors import StorageFailed
 from .bodies import Bodies, BodyKey
 from .commit_reader import CommitReader
@@ -49,7 +49,7 @@ class Stage:
         self.slow_seconds = 0.0
         self.jumps: tuple[ClockJump, ...] = ()
         # Commits to go until the next one that fails, with what the disk says.
-        self.failing: list[tuple[int, Outcome]] = []
+        self.failing: list[tuple[int, CommitOutcome]] = []
         # A commit of this life was refused, so the process may end itself.
         self.has_refused = False
         # A commit of unknown outcome was told, so the runtime is going to close.
@@ -77,10 +77,10 @@ class Stage:
         self.failing = [(n - 1, outcome) for n, outcome in self.failing]
         outcome = next((outcome for n, outcome in self.failing if n == 0), None)
         self.failing = [(n, outcome) for n, outcome in self.failing if n > 0]
-        self._unknown = outcome is Outcome.UNKNOWN
+        self._unknown = outcome is CommitOutcome.UNKNOWN
         if outcome is not None:
             self.has_refused = True
-        if outcome is not Outcome.NOT_HAPPENED:
+        if outcome is not CommitOutcome.NOT_HAPPENED:
             return None
         return CommitResult(
             outcome, StorageFailed(f"the disk refused commit {self.commits + 1} in the story")
@@ -88,7 +88,7 @@ class Stage:
 
     def after_commit(self, batch: Batch, result: CommitResult) -> CommitResult:
         """See `CommitStage`."""
-        if result.outcome is not Outcome.DURABLE:
+        if result.outcome is not CommitOutcome.DURABLE:
             self._note("commit failed", str(result.error))
             return result
         self.commits += 1
@@ -104,7 +104,7 @@ class Stage:
             self.ends_itself = True
             self._note("outcome unknown")
             error = StorageFailed(f"nobody knows whether commit {self.commits} is on disk, in the story")
-            return CommitResult(Outcome.UNKNOWN, error)
+            return CommitResult(CommitOutcome.UNKNOWN, error)
         return result
 
     def body_begins(self, body: BodyKey, attempt: int) -> bool:

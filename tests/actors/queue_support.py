@@ -16,7 +16,7 @@ import msgspec
 
 from holdfast import Batch, Message, Runtime, Workflow
 from holdfast.runtime.clock import ManualClock
-from holdfast.storage.commit_log import CommitLog, CommitResult, Outcome, Space
+from holdfast.storage.commit_log import CommitLog, CommitOutcome, CommitResult, Space
 from holdfast.storage.errors import HoldfastError, StorageFailed
 
 ROOT = Path(__file__).parent.parent.parent
@@ -174,7 +174,7 @@ class CrashLog:
             self._log.commit(writes, staged)
         else:
             staged()
-        return CommitResult(Outcome.UNKNOWN, StorageFailed("the test pulled the plug"))
+        return CommitResult(CommitOutcome.UNKNOWN, StorageFailed("the test pulled the plug"))
 
     def space(self) -> Space:
         assert self._log is not None

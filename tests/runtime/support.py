@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.system import ActorSystem
-from holdfast.storage.commit_log import CommitLog, CommitResult, Outcome, Space
+from holdfast.storage.commit_log import CommitLog, CommitOutcome, CommitResult, Space
 from holdfast.storage.errors import StorageFailed
 
 WAIT_SECONDS = 20.0  # only met when a test fails
@@ -24,7 +24,7 @@ class HeldLog:
     def __init__(self) -> None:
         self._log: CommitLog | None = None
         self._holding = False
-        self._answers: queue.SimpleQueue[StorageFailed | Outcome | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[StorageFailed | CommitOutcome | None] = queue.SimpleQueue()
         self._arrivals = threading.Semaphore(0)
         self.commits: list[dict[bytes, bytes | None]] = []
 
@@ -55,7 +55,7 @@ class HeldLog:
 
     def lose_track(self) -> None:
         """Answer that nobody knows what became of the waiting commit."""
-        self._answers.put(Outcome.UNKNOWN)
+        self._answers.put(CommitOutcome.UNKNOWN)
 
     def commit(self, writes: Mapping[bytes, bytes | None], staged: Callable[[], None]) -> CommitResult:
         assert self._log is not None
@@ -65,9 +65,10 @@ class HeldLog:
             self._arrivals.release()
             answer = self._answers.get(timeout=WAIT_SECONDS)
             if isinstance(answer, StorageFailed):
-                return CommitResult(Outcome.NOT_HAPPENED, answer)
-            if answer is Outcome.UNKNOWN:
-                return CommitResult(Outcome.UNKNOWN, StorageFailed("the test lost track of this commit"))
+                return CommitResult(CommitOutcome.NOT_HAPPENED, answer)
+            if answer is CommitOutcome.UNKNOWN:
+                error = StorageFailed("the test lost track of this commit")
+                return CommitResult(CommitOutcome.UNKNOWN, error)
         return self._log.commit(writes, staged)
 
     def space(self) -> Space:
@@ -94,7 +95,7 @@ class FailingLog:
         if self.fail_next:
             self.fail_next -= 1
             staged()
-            return CommitResult(Outcome.NOT_HAPPENED, self.error)
+            return CommitResult(CommitOutcome.NOT_HAPPENED, self.error)
         return self._log.commit(writes, staged)
 
     def space(self) -> Space:

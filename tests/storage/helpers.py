@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from holdfast.storage import layout
-from holdfast.storage.commit_log import DURABLE, CommitLog, CommitResult, Outcome, Space
+from holdfast.storage.commit_log import DURABLE, CommitLog, CommitOutcome, CommitResult, Space
 from holdfast.storage.errors import StorageFailed
 from holdfast.storage.group_commit import Batch, GroupCommit, Writes
 from holdfast.storage.keys import encode_number
@@ -20,8 +20,8 @@ from holdfast.storage.store import Store
 from holdfast.storage.values import seal_value
 
 ROOT = Path(__file__).parent.parent.parent
-FAILED = CommitResult(Outcome.NOT_HAPPENED, StorageFailed("the test failed this commit"))
-UNKNOWN = CommitResult(Outcome.UNKNOWN, StorageFailed("the test leaves this commit open"))
+FAILED = CommitResult(CommitOutcome.NOT_HAPPENED, StorageFailed("the test failed this commit"))
+UNKNOWN = CommitResult(CommitOutcome.UNKNOWN, StorageFailed("the test leaves this commit open"))
 
 
 class HeldLog:

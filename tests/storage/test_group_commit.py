@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.storage.commit_log import DURABLE, CommitResult, Outcome, Space
+from holdfast.storage.commit_log import DURABLE, CommitOutcome, CommitResult, Space
 from holdfast.storage.commit_writer import ThreadWriter
 from holdfast.storage.errors import Overloaded, StorageClosed, StorageFailed, StorageFull
 from tests.storage.helpers import FAILED, UNKNOWN, Recorder, recorder, turn_loop
@@ -114,7 +114,7 @@ async def test_the_kind_of_failure_reaches_who_waits() -> None:
         number = made.group.stage({b"a": b""})
         heard: list[StorageFailed | None] = []
         made.group.on_durable(number, heard.append)
-        made.log.answer(CommitResult(Outcome.NOT_HAPPENED, StorageFull("no room")))
+        made.log.answer(CommitResult(CommitOutcome.NOT_HAPPENED, StorageFull("no room")))
         with pytest.raises(StorageFull, match="no room"):
             await made.group.wait_durable(number)
         with pytest.raises(StorageFull, match="no room"):

@@ -14,7 +14,7 @@ from holdfast.actors.workflow.head import RunStatus
 from holdfast.actors.workflow.live_run import LiveRun
 from holdfast.runtime.clock import ManualClock
 from holdfast.storage import layout
-from holdfast.storage.commit_log import CommitLog, CommitResult, Outcome, Space
+from holdfast.storage.commit_log import CommitLog, CommitOutcome, CommitResult, Space
 from holdfast.storage.errors import StorageClosed, StorageFailed
 from holdfast.storage.keys import decode_number
 
@@ -152,7 +152,7 @@ class CrashLog:
                 if self.kept:
                     self._log.commit(writes, staged)
                 staged()
-                return CommitResult(Outcome.UNKNOWN, StorageFailed("the test let the process die"))
+                return CommitResult(CommitOutcome.UNKNOWN, StorageFailed("the test let the process die"))
             self.commits_left -= 1
         self.commits += 1
         return self._log.commit(writes, staged)
