@@ -3,7 +3,8 @@
 """A schedule: an ordinary actor by name, whose alarm starts a run of a workflow at each planned time.
 
 `Runtime.schedule` sets one up; `rt.get(Schedule, "nightly")` is its handle.  What it was set up with is in
-schedule_definition.py, what lies on disk in schedule_records.py.
+schedule_definition.py, what lies on disk in schedule_records.py, what becomes of times that passed in
+schedule_passed.py.
 
     alarm due -> planned times that passed -> missed? -> overlap? -> run started   one turn, one commit
                                                                      next alarm set
@@ -19,7 +20,6 @@ Promises
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, cast
 
@@ -33,12 +33,13 @@ from ..runtime.clock import moment
 from ..runtime.error_text import error_text
 from ..runtime.errors import NotRunning, UnknownActorType
 from ..runtime.methods import MethodPlan, shared
-from ..runtime.repeats import LATE_MS, Missed
+from ..runtime.repeats import Missed
 from ..storage import layout
 from ..storage.errors import Overloaded, StorageError
 from ..storage.keys import next_prefix
 from .errors import InvalidSchedule, ScheduleNotFound
-from .schedule_definition import PLANNED_TAG, SCHEDULE_TAG, Definition, Overlap, moment_ms
+from .schedule_definition import PLANNED_TAG, SCHEDULE_TAG, Definition, Overlap, moment_ms, planned_text
+from .schedule_passed import planned_back, times_to_keep
 from .schedule_records import (
     MAX_RECENT,
     Fire,
@@ -63,8 +64,6 @@ _log = logging.getLogger("holdfast.schedules")
 MAX_BACKFILL: Final = 1_000  # runs started, or times put into line, in one commit
 MAX_NEXT_FIRES: Final = 1_000
 
-# Planned times that passed are counted up to here; the older ones of a longer absence are not looked at.
-_COUNTED: Final = 1_000
 _FIRE: Final = "fire"
 _LOOK: Final = "look"
 _INPUT: Final = "input"
@@ -203,7 +202,7 @@ class Schedule(Actor):
             raise InvalidSchedule(f"{where}: a back-fill is for times that passed; got the end {end}")
         if overlap is None:
             overlap = "allow" if state.definition.overlap == "allow" else "queue"
-        planned = list(self._planned_back(end_ms - 1, start_ms, MAX_BACKFILL + 1))
+        planned = list(planned_back(state, end_ms - 1, start_ms, MAX_BACKFILL + 1))
         if len(planned) > MAX_BACKFILL:
             raise InvalidSchedule(
                 f"{where}: more than {MAX_BACKFILL} planned times lie from {start} to {end}; make up for at "
@@ -309,56 +308,13 @@ class Schedule(Actor):
         """Keep the planned times that passed, as the schedule says."""
         state = self.state
         timing = state.definition.timing
-        for planned_ms in self._to_keep(now_ms, missed):
+        for planned_ms in times_to_keep(state, self._name, now_ms, missed):
             taken = self._take(self._fire_of(planned_ms), now_ms, state.definition.overlap)
             state.fired += taken != "left out"
             state.next_ms = timing.following(state.anchor_ms, planned_ms)
             if timing.max_fires is not None and state.fired >= timing.max_fires:
                 state.next_ms = None
                 break
-
-    def _to_keep(self, now_ms: int, missed: Missed) -> list[int]:
-        """The planned times that passed and are to be kept, in order; the others are counted."""
-        state, name = self.state, self._name
-        timing, next_ms = state.definition.timing, state.next_ms
-        if next_ms is None:
-            return []
-        passed = [
-            planned_ms
-            for planned_ms in self._planned_back(now_ms, next_ms, _COUNTED)
-            if timing.due_ms(name, planned_ms) <= now_ms
-        ]
-        if (
-            (not passed or passed[-1] != next_ms)
-            and len(passed) < _COUNTED
-            and timing.due_ms(name, next_ms) <= now_ms
-        ):
-            # It was planned in another way: before the times, or the data of the zone, were changed.
-            passed.append(next_ms)
-        if not passed:
-            return []
-        most = state.definition.max_missed if missed == "all" else 1
-        if state.definition.overlap == "cancel":
-            most = 1  # the others would be stopped as they begin
-        keep = passed[:most]
-        if missed == "skip" and state.status != "stuck":
-            keep = [one for one in keep if now_ms - timing.due_ms(name, one) <= LATE_MS]
-        state.missed += len(passed) - len(keep)
-        # Those that are left out are counted once, also if the others can't be kept yet.
-        state.next_ms = keep[-1] if keep else timing.following(state.anchor_ms, passed[0])
-        return keep[::-1]
-
-    def _planned_back(self, until_ms: int, since_ms: int, most: int) -> Iterator[int]:
-        """Planned times from `until_ms` back to `since_ms`, at most so many."""
-        state = self.state
-        for _ in range(most):
-            found = state.definition.timing.newest(state.anchor_ms, until_ms, since_ms)
-            if found is None:
-                return
-            yield found
-            if found == since_ms:
-                return
-            until_ms = found - 1
 
     def _fire_of(self, planned_ms: int) -> Fire:
         return Fire(planned_ms, self.state.definition.workflow, f"{self._name}/{planned_text(planned_ms)}")
@@ -495,9 +451,3 @@ async def _look(schedule: Actor) -> None:
 
 
 LOOK_PLAN: Final = MethodPlan(Schedule, "look", _look)
-
-
-def planned_text(planned_ms: int) -> str:
-    """A planned time as it stands in ids and tags: ISO 8601, in UTC."""
-    text = moment(planned_ms).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{planned_ms % 1000:03}Z" if planned_ms % 1000 else f"{text}Z"

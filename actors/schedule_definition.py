@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
+from ..runtime.clock import moment
 from ..runtime.codec import BAD_VALUE, ENCODER, reason
 from ..runtime.durations import Duration, InvalidDuration, to_due_ms, to_seconds
 from ..runtime.repeats import (
@@ -220,3 +221,9 @@ def _check_count(where: str, what: str, given: object, most: int | None) -> None
     if type(given) is not int or given < 1 or (most is not None and given > most):
         room = "at least 1" if most is None else f"from 1 to {most}"
         raise InvalidSchedule(f"{where}: {what} must be {room}; got {given!r}")
+
+
+def planned_text(planned_ms: int) -> str:
+    """A planned time as it stands in ids and tags: ISO 8601, in UTC."""
+    text = moment(planned_ms).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{planned_ms % 1000:03}Z" if planned_ms % 1000 else f"{text}Z"
