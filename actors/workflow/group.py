@@ -46,6 +46,7 @@ class Group:
         timeout: Duration | None = None,
         thread: bool = False,
         undo: Callable[[T], object] | None = None,
+        heartbeat: Duration | None = None,
     ) -> StepFuture[T]: ...
     @overload
     def step(
@@ -57,6 +58,7 @@ class Group:
         timeout: Duration | None = None,
         thread: bool = False,
         undo: Callable[[T], object] | None = None,
+        heartbeat: Duration | None = None,
     ) -> StepFuture[T]: ...
 
     def step(
@@ -68,10 +70,18 @@ class Group:
         timeout: Duration | None = None,
         thread: bool = False,
         undo: Callable[[Any], object] | None = None,
+        heartbeat: Duration | None = None,
     ) -> StepFuture[Any]:
         """Begin a step; see `Workflow.step`.  Its `result()` is there after the block."""
         step: StepFuture[Any] = self._workflow.step(
-            function, *args, name=name, retry=retry, timeout=timeout, thread=thread, undo=undo
+            function,
+            *args,
+            name=name,
+            retry=retry,
+            timeout=timeout,
+            thread=thread,
+            undo=undo,
+            heartbeat=heartbeat,
         )
         self._steps.append(step)
         return step

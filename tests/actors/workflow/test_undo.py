@@ -321,6 +321,31 @@ async def test_a_step_without_a_heartbeat_is_tried_again_with_what_it_told(
     assert rows(rt, layout.HEARTBEAT) == []
 
 
+async def test_a_step_of_a_group_has_a_heartbeat(rt: Runtime, clock: ManualClock) -> None:
+    """A group begins steps with all that `self.step` takes."""
+    began: list[int] = []
+
+    async def silent() -> str:
+        began.append(1)
+        if len(began) == 1:
+            await asyncio.Event().wait()
+        return "done"
+
+    class Grouped(Workflow):
+        retry = Retry(1, 1.0, "constant", jitter=0)
+
+        async def run(self) -> str:
+            async with self.group() as group:
+                step = group.step(silent, heartbeat="10s")
+            return step.result()
+
+    run = await rt.start(Grouped, id="g")
+    await until(lambda: len(began) == 1)
+    await pass_time(rt, clock, 12)
+    await until(lambda: len(began) == 2)
+    assert await soon(run.result()) == "done"
+
+
 async def test_a_heartbeat_survives_a_crash(folder: Folder) -> None:
     """The attempt after it knows what the one before told, also from a thread."""
     told: list[object] = []
