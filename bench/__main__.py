@@ -24,7 +24,7 @@ from .options import parse_options
 from .progress import Progress
 from .report import Report, read_report, write_report
 from .result import Result, find_growth
-from .scenarios import SCALE_SCENARIOS, Sizes, make_cases
+from .scenarios import GROWTH, SCALE_SCENARIOS, Sizes, make_cases
 from .sides import load_sides, loop_factory
 from .table import make_text
 
@@ -55,11 +55,15 @@ def measure(options: argparse.Namespace) -> Report:
     sizes = Sizes(options.quick, slow_sync_seconds)
     scale_scenarios: list[str] = [name for name in options.scenario if name in SCALE_SCENARIOS]
     cases = [
-        case for name in options.scenario if name not in SCALE_SCENARIOS for case in make_cases(name, sizes)
+        case
+        for name in options.scenario
+        if name not in (GROWTH, *SCALE_SCENARIOS)
+        for case in make_cases(name, sizes)
     ]
+    grows = GROWTH in options.scenario
     results: list[Result] = []
     repetitions: list[list[Line]] = []
-    progress = Progress(len(cases) + len(scale_scenarios), sys.stderr)
+    progress = Progress(len(cases) + grows + len(scale_scenarios), sys.stderr)
     place = Path(tempfile.mkdtemp(prefix="bench-", dir=options.folder))
     try:
         machine = describe_machine(place)
@@ -73,6 +77,12 @@ def measure(options: argparse.Namespace) -> Report:
             results.append(
                 measure_in_turn(case, sides, place, slow_sync_seconds, options.repeat, progress.detail)
             )
+        if grows:
+            from .growth import measure_growth
+
+            progress.begin(GROWTH)
+            grown, repetitions = measure_growth(options.events, list(sides), place, factory, progress.detail)
+            results += grown
         for scenario in scale_scenarios:
             from .scale import Scale
 
@@ -100,6 +110,7 @@ def measure(options: argparse.Namespace) -> Report:
             "quick": options.quick,
             "repeat": options.repeat,
             "loop": options.loop,
+            "growth_events": options.events,
             "slow_disk_ms_per_sync": options.slow_disk,
             "sides": list(sides),
         },

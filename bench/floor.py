@@ -125,6 +125,20 @@ class GroupCommit:
                 value = transaction.get(key)
         return value
 
+    def keys_behind(self, key: bytes, end: bytes, limit: int) -> list[bytes]:
+        """The first keys on disk behind ``key`` and before ``end``; what is not durable yet is not among
+        them.
+        """
+        found: list[bytes] = []
+        with self._env.begin() as transaction, transaction.cursor() as cursor:
+            if cursor.set_range(key):
+                for one in cursor.iternext(values=False):
+                    if one >= end or len(found) == limit:
+                        break
+                    if one != key:
+                        found.append(one)
+        return found
+
     def append(self, writes: Mapping[bytes, bytes | None]) -> asyncio.Future[None]:
         """Take one turn's writes (None deletes) into the next commit; the future is done when they are on
         disk.
@@ -494,9 +508,15 @@ async def pipeline(
     run: type[PipelineRun] = PipelineOfStepsRun,
 ) -> Sample:
     """One unit: an event, from before its run is started until its receipt is durable and in hand."""
-    events = make_events(n_events)
     async with Floor(folder, slow_sync_seconds) as floor:
-        return counted(floor, await drive(events, in_flight, lambda event: run(floor, event).go()))
+        return counted(floor, await process(floor, make_events(n_events), in_flight, run))
+
+
+async def process(
+    floor: Floor, events: list[Event], in_flight: int, run: type[PipelineRun] = PipelineOfStepsRun
+) -> Sample:
+    """The pipeline on an open folder."""
+    return await drive(events, in_flight, lambda event: run(floor, event).go())
 
 
 async def pipeline_by_calls(

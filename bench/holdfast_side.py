@@ -6,7 +6,7 @@ The functions have the names, the parameters and the units of those in ``floor``
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
 
 from holdfast import Actor, Counter, Runtime, Workflow
@@ -15,14 +15,14 @@ from .slow_disk import SlowCommits
 from .workload import Event, Receipt, Sample, drive, make_events, validate
 
 
-def open_runtime(path: Path, slow_sync_seconds: float) -> Runtime:
+def open_runtime(path: Path, slow_sync_seconds: float, deps: Iterable[object] = ()) -> Runtime:
     """A runtime on ``path`` whose disk takes ``slow_sync_seconds`` more for each sync (a commit is two).
 
     The one place where the slow disk is wired into Holdfast.
     """
     if slow_sync_seconds:
-        return Runtime(path, wrap_log=lambda log: SlowCommits(log, slow_sync_seconds))
-    return Runtime(path)
+        return Runtime(path, deps=deps, wrap_log=lambda log: SlowCommits(log, slow_sync_seconds))
+    return Runtime(path, deps=deps)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -97,14 +97,23 @@ async def pipeline(
     workflow: type[ProcessEvent] | type[ProcessEventByCalls] = ProcessEvent,
 ) -> Sample:
     """One unit: an event, from before its run is started until its receipt is durable and in hand."""
-    events = make_events(n_events)
     async with open_runtime(folder, slow_sync_seconds) as rt:
+        return await process(rt, make_events(n_events), in_flight, workflow)
 
-        async def act(event: Event) -> Receipt:
-            run = await rt.start(workflow, event, id=event.event_id)
-            return await run.result()
 
-        return await drive(events, in_flight, act)
+async def process(
+    rt: Runtime,
+    events: list[Event],
+    in_flight: int,
+    workflow: type[ProcessEvent] | type[ProcessEventByCalls] = ProcessEvent,
+) -> Sample:
+    """The pipeline in an open runtime."""
+
+    async def act(event: Event) -> Receipt:
+        run = await rt.start(workflow, event, id=event.event_id)
+        return await run.result()
+
+    return await drive(events, in_flight, act)
 
 
 async def pipeline_by_calls(

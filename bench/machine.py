@@ -54,6 +54,11 @@ def probe_sync_ms(folder: Path, tries: int = PROBES) -> list[float]:
     return took
 
 
+def disk_bytes(folder: Path) -> int:
+    """What the files of a folder take on disk."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
 def processor_model() -> str:
     """The processor's name as the system gives it."""
     try:

@@ -7,9 +7,9 @@ import importlib.util
 from pathlib import Path
 
 from .report import FLOOR, HOLDFAST
-from .scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, SCALE_SCENARIOS
+from .scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, GROWTH, SCALE_SCENARIOS
 
-EVERY_SCENARIO = (*DEFAULT_SCENARIOS, *EXTRA_SCENARIOS, *SCALE_SCENARIOS)
+EVERY_SCENARIO = (*DEFAULT_SCENARIOS, *EXTRA_SCENARIOS, GROWTH, *SCALE_SCENARIOS)
 
 # Leaves scenarios room to be named on the command line without a list of them in each line of help.
 ALL = "all"
@@ -28,7 +28,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         choices=(*EVERY_SCENARIO, ALL),
         metavar="NAME",
         help=f"only these; as it stands: {', '.join(DEFAULT_SCENARIOS)}; others: "
-        f"{', '.join((*EXTRA_SCENARIOS, *SCALE_SCENARIOS))}; '{ALL}' for every one",
+        f"{', '.join(EVERY_SCENARIO[len(DEFAULT_SCENARIOS) :])}; '{ALL}' for every one",
     )
     measured.add_argument(
         "--slow-disk", type=float, default=0.0, metavar="MS", help="added to each sync, on both sides"
@@ -38,6 +38,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         metavar="N",
         help="repetitions of each case and side (3; quick: 1); short cases get up to five times as many",
+    )
+    measured.add_argument(
+        "--events",
+        type=int,
+        metavar="N",
+        help="how far `growth` grows (30000; quick: 3000); a million takes some minutes and GiB",
     )
     measured.add_argument("--loop", choices=("uvloop", "asyncio"), help="event loop (uvloop where installed)")
     measured.add_argument(
@@ -67,6 +73,10 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         options.repeat = 1 if options.quick else 3
     if options.repeat < 1:
         parser.error("--repeat must be at least 1")
+    if options.events is None:
+        options.events = 3_000 if options.quick else 30_000
+    if options.events < 1_000:
+        parser.error("--events must be at least 1000")
     if options.slow_disk < 0:
         parser.error("--slow-disk must not be negative")
     if options.loop is None:

@@ -18,6 +18,8 @@ from typing import Any
 
 from holdfast import Actor, Limits, Runtime, Workflow
 
+from .holdfast_side import Events, Metrics, ProcessEvent
+from .machine import disk_bytes
 from .neighbours import large_values, poison
 from .schedules import open_schedules, set_up_schedules
 
@@ -54,11 +56,6 @@ def anonymous_bytes() -> int:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) << 10
     raise OSError("/proc/self/status has no RssAnon")
-
-
-def disk_bytes(folder: Path) -> int:
-    """What the files of a folder take on disk."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 def seconds_since_process_start() -> float:
@@ -129,6 +126,17 @@ async def open_sleepers(folder: str) -> dict[str, Any]:
         }
 
 
+async def open_grown(folder: str) -> dict[str, Any]:
+    """Open the folder of `growth` again: when does it answer?"""
+    began = time.perf_counter()
+    async with Runtime(folder, types=[ProcessEvent, Events, Metrics]) as rt:
+        await rt.get(Point, "first").touch()
+        return {
+            "since_open_seconds": time.perf_counter() - began,
+            "since_start_seconds": seconds_since_process_start(),
+        }
+
+
 async def touch_actors(folder: str, actors: int, max_active: int) -> dict[str, Any]:
     """Touch ``actors`` distinct actors once each, and look at memory four times on the way."""
     async with Runtime(folder, limits=Limits(max_active=max_active)) as rt:
@@ -158,6 +166,7 @@ async def touch_actors(folder: str, actors: int, max_active: int) -> dict[str, A
 TASKS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "start_sleepers": start_sleepers,
     "open_sleepers": open_sleepers,
+    "open_grown": open_grown,
     "touch_actors": touch_actors,
     "poison": poison,
     "large_values": large_values,

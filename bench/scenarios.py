@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DEFAULT_SCENARIOS = ("pipeline", "steps", "counter", "commit")
+DEFAULT_SCENARIOS = ("pipeline", "steps", "counter", "commit", "latency", "queue")
 
-# Extra: the same work by actor calls instead of step bodies, which has to wait for fewer commits, beside a
-# floor of its own.
-EXTRA_SCENARIOS = ("pipeline_by_calls",)
+# Beside a floor too, but longer, or of less interest to most: `pipeline_by_calls` is the pipeline by actor
+# calls instead of step bodies, which has to wait for fewer commits.
+EXTRA_SCENARIOS = ("pipeline_by_calls", "slow-disk", "recovery", "alarms")
+
+# Measured on a folder that grows; see `growth`.
+GROWTH = "growth"
 
 # Measured without a floor, each against its target; see `scale`.
 SCALE_SCENARIOS = (
@@ -60,6 +63,11 @@ class Sizes:
     quick: bool
     slow_sync_seconds: float
 
+    @property
+    def peer_items(self) -> int:
+        """How many items a peer gets: enough for a steady rate, and at most some twenty seconds."""
+        return 200 if self.quick else 1000
+
     def items(self, normal: int, quick: int, in_flight: int, waits: int) -> int:
         """How many items a case gets whose items wait for ``waits`` commits each."""
         items = quick if self.quick else normal
@@ -74,7 +82,16 @@ def make_cases(scenario: str, sizes: Sizes) -> list[Case]:
     """The cases of ``scenario``, one of ``DEFAULT_SCENARIOS`` or ``EXTRA_SCENARIOS``."""
     if scenario in ("pipeline", "pipeline_by_calls"):
         return pipeline_cases(scenario, sizes)
-    return {"steps": steps_cases, "counter": counter_cases, "commit": commit_cases}[scenario](sizes)
+    return {
+        "steps": steps_cases,
+        "counter": counter_cases,
+        "commit": commit_cases,
+        "latency": latency_cases,
+        "queue": queue_cases,
+        "slow-disk": slow_disk_cases,
+        "recovery": recovery_cases,
+        "alarms": alarm_cases,
+    }[scenario](sizes)
 
 
 def pipeline_cases(scenario: str, sizes: Sizes) -> list[Case]:
@@ -92,6 +109,7 @@ def pipeline_cases(scenario: str, sizes: Sizes) -> list[Case]:
             workload=scenario,
             arguments=(n, in_flight),
             growth=None if in_flight == 1 else (f"{in_flight} in flight", n),
+            peers=(min(n, sizes.peer_items), in_flight) if n <= small else None,
         )
         for n, in_flight in shapes
     ]
@@ -109,6 +127,7 @@ def steps_cases(sizes: Sizes) -> list[Case]:
             one_latency_is="a run of ten steps, from before its start until its result is in hand",
             workload="steps",
             arguments=(runs, 10, 100),
+            peers=(sizes.peer_items // 2, 10, 100),
         )
     ]
 
@@ -130,6 +149,7 @@ def counter_cases(sizes: Sizes) -> list[Case]:
             one_latency_is="a call",
             workload="counter",
             arguments=(keys, callers, sizes.items(normal, quick, callers, waits=1)),
+            peers=(keys, callers, max(callers, sizes.peer_items)),
         )
         for keys, callers, normal, quick in shapes
     ]
@@ -149,4 +169,155 @@ def commit_cases(sizes: Sizes) -> list[Case]:
             arguments=(writers, sizes.items(normal, quick, writers, waits=1), 100),
         )
         for writers, normal, quick in shapes
+    ]
+
+
+def latency_cases(sizes: Sizes) -> list[Case]:
+    """One caller: a durable call, and a run of one step."""
+    calls = sizes.items(2_000, 500, in_flight=1, waits=1)
+    runs = sizes.items(1_000, 200, in_flight=1, waits=2)
+    return [
+        Case(
+            "latency",
+            "a durable call, 1 caller",
+            unit="calls/s",
+            one_unit_is="an increment, or a run of one step, the next one after its reply came back durable",
+            one_latency_is="a call, or a run from before its start until its result is in hand",
+            workload="counter",
+            arguments=(1, 1, calls),
+            peers=(1, 1, sizes.peer_items // 2),
+            headline="p50",
+        ),
+        Case(
+            "latency",
+            "a run of one step, 1 caller",
+            unit="runs/s",
+            one_unit_is="an increment, or a run of one step, the next one after its reply came back durable",
+            one_latency_is="a call, or a run from before its start until its result is in hand",
+            workload="steps",
+            arguments=(runs, 1, 1),
+            peers=(sizes.peer_items // 2, 1, 1),
+            headline="p50",
+        ),
+    ]
+
+
+def queue_cases(sizes: Sizes) -> list[Case]:
+    """A queue: sending, consuming what waits, and both at once."""
+    sent = sizes.items(20_000, 3_000, in_flight=100, waits=1)
+    both = sizes.items(10_000, 2_000, in_flight=100, waits=1)
+    batch, at_once = 100, 4
+    # Lease and settlement: two commits for each batch.
+    waiting = sizes.items(20_000, 3_000, in_flight=batch * at_once, waits=2)
+    return [
+        Case(
+            "queue",
+            name,
+            unit="messages/s",
+            one_unit_is=f"a message of an event, {what}",
+            one_latency_is="sending: a send; consuming: from the consumer's start until its handler has the "
+            "message; both: from before the send until the handler has it",
+            workload=workload,
+            arguments=arguments,
+            peers=peers,
+        )
+        for name, what, workload, arguments, peers in (
+            (
+                "sent by 100 callers",
+                "sent and durable",
+                "queue_send",
+                (sent, 100),
+                (sizes.peer_items, 100),
+            ),
+            (
+                f"waiting, consumed in batches of {batch}, {at_once} at a time",
+                "leased durably, handled, and acknowledged durably",
+                "queue_consume",
+                (waiting, batch, at_once),
+                (sizes.peer_items, batch, at_once),
+            ),
+            (
+                "sent by 100 callers and consumed meanwhile",
+                "sent, leased, handled and acknowledged",
+                "queue_both",
+                (both, 100, batch, at_once),
+                (sizes.peer_items, 100, batch, at_once),
+            ),
+        )
+    ]
+
+
+SLOW_DISK_MS = (0, 2, 8)
+
+
+def slow_disk_cases(sizes: Sizes) -> list[Case]:
+    """The pipeline, and calls by one and by a hundred, on disks whose syncs take longer."""
+    found = []
+    for added_ms in SLOW_DISK_MS:
+        slower = Sizes(sizes.quick, sizes.slow_sync_seconds + added_ms / 1000)
+        events = slower.items(1000, 300, in_flight=100, waits=6)
+        calls = [
+            (callers, slower.items(2_000 * callers, 300 * callers, callers, waits=1)) for callers in (1, 100)
+        ]
+        shapes: list[tuple[str, str, str, tuple[int, ...]]] = [
+            (f"{events} events, 100 in flight", "runs/s", "pipeline", (events, 100))
+        ]
+        shapes += [
+            (
+                f"1 key, {callers} {'caller' if callers == 1 else 'callers'}",
+                "calls/s",
+                "counter",
+                (1, callers, n),
+            )
+            for callers, n in calls
+        ]
+        found += [
+            Case(
+                "slow-disk",
+                f"+{added_ms} ms a sync, {name}",
+                unit=unit,
+                one_unit_is="as in `pipeline` and `counter`; a commit is two syncs",
+                one_latency_is="as in `pipeline` and `counter`",
+                workload=workload,
+                arguments=arguments,
+                slow_sync_seconds=added_ms / 1000,
+            )
+            for name, unit, workload, arguments in shapes
+        ]
+    return found
+
+
+def recovery_cases(sizes: Sizes) -> list[Case]:
+    """Runs whose process is killed while they are in their second step."""
+    runs = 200 if sizes.quick else 1000
+    return [
+        Case(
+            "recovery",
+            f"{runs} runs in their second of three steps, kill -9",
+            unit="runs/s",
+            one_unit_is="a run that was in its second step when its process was killed, and is done now; the "
+            "time is from the start of a new process until all are",
+            one_latency_is="from the start of the new process until a run is done",
+            workload="recovery",
+            arguments=(runs,),
+            peers=(runs,),
+        )
+    ]
+
+
+def alarm_cases(sizes: Sizes) -> list[Case]:
+    """Alarms of as many actors, due within one second."""
+    return [
+        Case(
+            "alarms",
+            f"{alarms} due in one second",
+            unit="alarms/s",
+            one_unit_is="an alarm that fired, its removal and its handler's write durable; the second in "
+            "which they come due is in the time",
+            one_latency_is="from the time an alarm is due until its handler begins",
+            workload="alarms",
+            arguments=(alarms, 1000),
+            headline="p50",
+        )
+        for alarms in ((1000,) if sizes.quick else (1000, 10_000, 100_000))
     ]

@@ -13,6 +13,8 @@ from typing import Any
 
 from holdfast import Limits, Runtime, Schedule, Workflow, scheduled_at
 
+from .machine import disk_bytes
+
 IN_FLIGHT = 1_000
 # Set up before the first look at memory, so that code and tables that every process has are there.
 WARM = 1_000
@@ -39,7 +41,7 @@ class Report(Workflow):
 
 async def set_up_schedules(folder: str, schedules: int) -> dict[str, Any]:
     """Set ``schedules`` named schedules up, for many times of the day, and once more as they are."""
-    from .scale_child import anonymous_bytes, disk_bytes
+    from .scale_child import anonymous_bytes
 
     async with Runtime(folder, limits=Limits(idle_seconds=0.2)) as rt:
 

@@ -13,15 +13,20 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from .report import FLOOR, HOLDFAST
 from .scenarios import Case
 from .workload import Sample
 
+P = ParamSpec("P")
+Found = TypeVar("Found")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-MODULES = {FLOOR: ("floor",), HOLDFAST: ("holdfast_side",)}
+MODULES = {
+    FLOOR: ("floor", "floor_queue", "floor_alarms", "floor_recovery"),
+    HOLDFAST: ("holdfast_side", "holdfast_queue", "holdfast_alarms", "holdfast_recovery"),
+}
 
 
 class Side(Protocol):
@@ -53,12 +58,20 @@ class InProcess:
             getattr(module, case.workload) for module in self._modules if hasattr(module, case.workload)
         )
 
-        async def work() -> Sample:
-            return await workload(folder, *case.arguments, slow_sync_seconds=slow_sync_seconds)
+        return run_in(self._factory, workload, folder, *case.arguments, slow_sync_seconds=slow_sync_seconds)
 
-        gc.collect()
-        with asyncio.Runner(loop_factory=self._factory) as runner:
-            return runner.run(work())
+
+def run_in(
+    factory: LoopFactory, work: Callable[P, Awaitable[Found]], /, *args: P.args, **kwargs: P.kwargs
+) -> Found:
+    """What ``work`` finds in an event loop of its own."""
+
+    async def call() -> Found:
+        return await work(*args, **kwargs)
+
+    gc.collect()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(call())
 
 
 def load_sides(wanted: str, factory: LoopFactory) -> dict[str, Side]:

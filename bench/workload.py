@@ -46,8 +46,8 @@ class Receipt(msgspec.Struct, frozen=True):
     amount: int
 
 
-def make_events(count: int) -> list[Event]:
-    """``count`` events with distinct ids."""
+def make_events(count: int, first: int = 0) -> list[Event]:
+    """``count`` events with distinct ids, numbered from ``first``."""
     note = "the customer rang and asked for another delivery day, left with the neighbour on the right"
     return [
         Event(
@@ -58,7 +58,7 @@ def make_events(count: int) -> list[Event]:
             at=1_700_000_000.0 + n,
             note=note,
         )
-        for n in range(count)
+        for n in range(first, first + count)
     ]
 
 
