@@ -21,6 +21,7 @@ from .lines import Line, merge_lines
 from .machine import describe_machine, describe_syncs, describe_versions, git_commit
 from .measure import measure_in_turn, measure_once
 from .options import parse_options
+from .peers.side import PeerSide, load_peers
 from .progress import Progress
 from .report import Report, read_report, write_report
 from .result import Result, find_growth
@@ -63,10 +64,15 @@ def measure(options: argparse.Namespace) -> Report:
     grows = GROWTH in options.scenario
     results: list[Result] = []
     repetitions: list[list[Line]] = []
+    peers: dict[str, PeerSide] = {}
+    versions, skipped = describe_versions(), dict[str, str]()
     progress = Progress(len(cases) + grows + len(scale_scenarios), sys.stderr)
     place = Path(tempfile.mkdtemp(prefix="bench-", dir=options.folder))
     try:
         machine = describe_machine(place)
+        if options.peers is not None:
+            peers, peer_versions, skipped = load_peers(options.peers, options.peers_python, place)
+            versions |= peer_versions
         if cases:
             # Once through, so that the first figure does not pay for imports and cold caches.
             warm_up = make_cases("pipeline", Sizes(True, 0.0))[0]
@@ -74,9 +80,11 @@ def measure(options: argparse.Namespace) -> Report:
                 measure_once(warm_up, side, place, 0.0)
         for case in cases:
             progress.begin(f"{case.scenario}: {case.name}")
-            results.append(
-                measure_in_turn(case, sides, place, slow_sync_seconds, options.repeat, progress.detail)
+            result, failed = measure_in_turn(
+                case, {**sides, **peers}, place, slow_sync_seconds, options.repeat, progress.detail
             )
+            results.append(result)
+            skipped |= {f"{name} in {case.scenario}": why for name, why in failed.items()}
         if grows:
             from .growth import measure_growth
 
@@ -100,7 +108,7 @@ def measure(options: argparse.Namespace) -> Report:
     return Report(
         format=reports.FORMAT,
         machine=machine,
-        versions=describe_versions(),
+        versions=versions,
         git_commit=git_commit(),
         load_before=load_before,
         load_after=load_average(),
@@ -112,13 +120,13 @@ def measure(options: argparse.Namespace) -> Report:
             "loop": options.loop,
             "growth_events": options.events,
             "slow_disk_ms_per_sync": options.slow_disk,
-            "sides": list(sides),
+            "sides": [*sides, *peers],
         },
         took_seconds=time.perf_counter() - began,
         results=[result.figures() for result in results],
         growth=find_growth(results),
         scale=merge_lines(repetitions),
-        skipped={},
+        skipped=skipped,
     )
 
 

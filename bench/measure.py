@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .result import Result
 from .scenarios import Case
-from .sides import Side
+from .sides import Side, SideFailed
 from .workload import Sample
 
 # A case of some 30 ms is at the mercy of whatever else the machine does: it is repeated up to five times as
@@ -35,15 +35,26 @@ def measure_in_turn(
     slow_sync_seconds: float,
     repeat: int,
     tell: Callable[[str], None],
-) -> Result:
-    """All repetitions of one case: A B A B ...; more than ``repeat`` of them where they are short."""
+) -> tuple[Result, dict[str, str]]:
+    """All repetitions of one case: A B A B ...; more than ``repeat`` of them where they are short.
+
+    Also why a side that failed is not among them.
+    """
     answering = {name: side for name, side in sides.items() if side.answers(case)}
     result = Result(case, {name: [] for name in answering})
+    failed: dict[str, str] = {}
     began = time.perf_counter()
     for done in range(repeat * SHORT_FACTOR):
         if done >= repeat and time.perf_counter() - began > SHORT_SECONDS:
             break
         for name, side in answering.items():
+            if name in failed:
+                continue
             tell(f"{name}, {done + 1}" + (f" of {repeat}" if done < repeat else ""))
-            result.samples[name].append(measure_once(case, side, place, slow_sync_seconds))
-    return result
+            try:
+                result.samples[name].append(measure_once(case, side, place, slow_sync_seconds))
+            except SideFailed as error:
+                # Without it, since the n-th samples of all sides belong together.
+                failed[name] = str(error)
+                del result.samples[name]
+    return result, failed

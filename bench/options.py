@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from pathlib import Path
 
+from .peers import PEERS
 from .report import FLOOR, HOLDFAST
 from .scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, GROWTH, SCALE_SCENARIOS
 
@@ -50,6 +52,19 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--side", choices=(FLOOR, HOLDFAST, "both"), default="both", help="measure one side only"
     )
     measured.add_argument(
+        "--peers",
+        nargs="*",
+        choices=tuple(PEERS),
+        metavar="PEER",
+        help=f"other systems too: all, or some of {', '.join(PEERS)} (pip install -e '.[peers]')",
+    )
+    measured.add_argument(
+        "--peers-python",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="interpreter of the environment that they are installed in (this one)",
+    )
+    measured.add_argument(
         "--folder", type=Path, default=Path(), metavar="PATH", help="the temporary folder is made in here (.)"
     )
     measured.add_argument(
@@ -83,5 +98,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         options.loop = "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
     if options.scenario is not None and ALL in options.scenario:
         options.scenario = list(EVERY_SCENARIO)
+    if options.peers is not None:
+        options.peers = list(dict.fromkeys(options.peers or PEERS))
     options.scenario = list(dict.fromkeys(options.scenario or DEFAULT_SCENARIOS))
     return options

@@ -29,6 +29,10 @@ MODULES = {
 }
 
 
+class SideFailed(RuntimeError):
+    """A side that is no part of the project did not do its work; the others go on."""
+
+
 class Side(Protocol):
     """Somebody who does the work of cases."""
 
