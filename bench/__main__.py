@@ -19,6 +19,7 @@ from .chart import draw_chart
 from .compare import make_comparison
 from .lines import Line, merge_lines
 from .machine import describe_machine, describe_syncs, describe_versions, git_commit
+from .markdown import NoMarks, write_markdown
 from .measure import measure_in_turn, measure_once
 from .options import parse_options
 from .peers.side import PeerSide, load_peers
@@ -43,6 +44,11 @@ def main(arguments: list[str] | None = None) -> None:
         write_report(report, options.json)
     if options.svg is not None:
         options.svg.write_text(draw_chart(report), encoding="utf-8")
+    if options.markdown is not None:
+        try:
+            write_markdown(report, options.markdown)
+        except NoMarks as error:
+            sys.exit(f"python -m bench: {error}")
     if old is not None:
         print(f"\nCompared with {options.compare}:\n{make_comparison(old, report)}")
 
@@ -78,28 +84,34 @@ def measure(options: argparse.Namespace) -> Report:
             warm_up = make_cases("pipeline", Sizes(True, 0.0))[0]
             for side in sides.values():
                 measure_once(warm_up, side, place, 0.0)
-        for case in cases:
-            progress.begin(f"{case.scenario}: {case.name}")
-            result, failed = measure_in_turn(
-                case, {**sides, **peers}, place, slow_sync_seconds, options.repeat, progress.detail
-            )
-            results.append(result)
-            skipped |= {f"{name} in {case.scenario}": why for name, why in failed.items()}
-        if grows:
-            from .growth import measure_growth
+        try:
+            for case in cases:
+                progress.begin(f"{case.scenario}: {case.name}")
+                result, failed = measure_in_turn(
+                    case, {**sides, **peers}, place, slow_sync_seconds, options.repeat, progress.detail
+                )
+                results.append(result)
+                skipped |= {f"{name} in {case.scenario}": why for name, why in failed.items()}
+            if grows:
+                from .growth import measure_growth
 
-            progress.begin(GROWTH)
-            grown, repetitions = measure_growth(options.events, list(sides), place, factory, progress.detail)
-            results += grown
-        for scenario in scale_scenarios:
-            from .scale import Scale
+                progress.begin(GROWTH)
+                grown, repetitions = measure_growth(
+                    options.events, list(sides), place, factory, progress.detail
+                )
+                results += grown
+            for scenario in scale_scenarios:
+                from .scale import Scale
 
-            progress.begin(scenario)
-            for number in range(options.repeat):
-                progress.detail(f"{number + 1} of {options.repeat}")
-                scale = Scale(place, options.quick, options.loop, factory)
-                scale.measure(scenario)
-                repetitions.append(scale.lines)
+                progress.begin(scenario)
+                for number in range(options.repeat):
+                    progress.detail(f"{number + 1} of {options.repeat}")
+                    scale = Scale(place, options.quick, options.loop, factory)
+                    scale.measure(scenario)
+                    repetitions.append(scale.lines)
+        except KeyboardInterrupt:
+            # Whoever stops an hour's run wants what it found.
+            skipped["the rest"] = "the run was interrupted"
         # A disk that others use too may have become another one on the way.
         machine["fdatasync_after_ms"] = describe_syncs(place)
     finally:

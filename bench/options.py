@@ -76,6 +76,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     shown = parser.add_argument_group("what becomes of it, beside the table")
     shown.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    shown.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write tables there, or between the marks of a page"
+    )
     shown.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart there")
     shown.add_argument(
         "--compare",

@@ -48,16 +48,18 @@ def measure_recovery(block: Sequence[str], resume: Sequence[str], runs: int) -> 
         raise RuntimeError(f"{' '.join(block)} ended before its runs were in their second step")
     # Wall-clock, since it is read in another process.
     environment["BENCH_STARTED_AT"] = str(time.time())
-    second = subprocess.run(
-        resume,
-        cwd=CHECKOUT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=DEADLINE_SECONDS,
+    second = subprocess.Popen(
+        resume, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    done = sorted(json.loads(second.stdout.splitlines()[-1]))
+    try:
+        told, _ = second.communicate(timeout=DEADLINE_SECONDS)
+    except BaseException:
+        os.killpg(second.pid, signal.SIGKILL)
+        second.communicate()
+        raise
+    if second.returncode:
+        raise RuntimeError(f"{' '.join(resume)} ended with status {second.returncode}")
+    done = sorted(json.loads(told.splitlines()[-1]))
     if len(done) != runs:
         raise AssertionError(f"{len(done)} of {runs} runs were done")
     return Sample(runs, done[-1], done)

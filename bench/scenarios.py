@@ -66,7 +66,7 @@ class Sizes:
     @property
     def peer_items(self) -> int:
         """How many items a peer gets: enough for a steady rate, and at most some twenty seconds."""
-        return 200 if self.quick else 1000
+        return 100 if self.quick else 1000
 
     def items(self, normal: int, quick: int, in_flight: int, waits: int) -> int:
         """How many items a case gets whose items wait for ``waits`` commits each."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -59,28 +61,34 @@ class PeerSide:
         return [self._python, "-m", self._peer.module, json.dumps(task)]
 
     def _ask(self, workload: str, arguments: tuple[int, ...], folder: Path) -> dict[str, Any]:
+        process = subprocess.Popen(
+            self._command(workload, arguments, folder),
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                self._command(workload, arguments, folder),
-                cwd=CHECKOUT,
-                capture_output=True,
-                text=True,
-                timeout=DEADLINE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise SideFailed(f"{workload} took more than {DEADLINE_SECONDS:g} s") from None
-        for line in reversed(done.stdout.splitlines()):
+            said_out, said_err = process.communicate(timeout=DEADLINE_SECONDS)
+        except BaseException as error:
+            # With all that it started: a server would outlive it.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise SideFailed(f"{workload} took more than {DEADLINE_SECONDS:g} s") from None
+            raise
+        for line in reversed(said_out.splitlines()):
             if line.startswith(MARK):
                 found: dict[str, Any] = json.loads(line.removeprefix(MARK))
                 if "unavailable" in found:
                     raise Unavailable(found["unavailable"])
                 return found
-        missing = re.search(r"^ModuleNotFoundError: No module named '([^']+)'", done.stderr, re.MULTILINE)
+        missing = re.search(r"^ModuleNotFoundError: No module named '([^']+)'", said_err, re.MULTILINE)
         if missing:
             raise Unavailable(f"{missing[1]} is not installed (pip install -e '.[peers]')")
-        said = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise SideFailed(f"{workload} ended with status {done.returncode}: {said[-1]}")
+        said = said_err.strip().splitlines() or ["nothing was said"]
+        raise SideFailed(f"{workload} ended with status {process.returncode}: {said[-1]}")
 
 
 def load_peers(

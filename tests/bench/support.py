@@ -40,7 +40,12 @@ def make_report(
     ]
     return Report(
         format=FORMAT,
-        machine={"model": "a processor", "cores": 2, "file_system": "ext4", "fdatasync_ms": {"median": 0.1}},
+        machine={
+            "model": "a processor",
+            "cores": 2,
+            "file_system": "ext4",
+            "fdatasync_ms": {"median": 0.1, "min": 0.1, "max": 4.0},
+        },
         versions={"python": "CPython 3.11", "holdfast": "0.1.0"},
         git_commit="0123456789abcdef",
         load_before=0.5,

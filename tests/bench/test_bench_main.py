@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from bench import measure
 from bench.options import EVERY_SCENARIO, parse_options
 from bench.progress import Progress
 from bench.report import FLOOR, HOLDFAST, read_report, write_report
-from bench.scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, Sizes, make_cases
+from bench.scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, Case, Sizes, make_cases
 from bench.sides import load_sides, loop_factory
 from tests.bench.support import make_case, make_report
 
@@ -61,6 +62,30 @@ def test_main_measures_in_turn_and_writes_json(
     assert "writes/s" in captured.out
     assert "[2/2]" in captured.err
     assert sorted(tmp_path.iterdir()) == [chart, file]
+
+
+def test_an_interrupted_run_reports_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cases before it, and that there were to be more; no folder is left."""
+    floor = load_sides(FLOOR, loop_factory("asyncio"))[FLOOR]
+    monkeypatch.setattr(bench_main, "make_cases", lambda scenario, sizes: [make_case(10), make_case(20)])
+    monkeypatch.setattr(bench_main, "load_sides", lambda wanted, factory: {FLOOR: floor})
+    measured = measure.measure_in_turn
+
+    def interrupted(case: Case, *rest: Any) -> Any:
+        if case.name == "20 writes":
+            raise KeyboardInterrupt
+        return measured(case, *rest)
+
+    monkeypatch.setattr(bench_main, "measure_in_turn", interrupted)
+    bench_main.main(f"--scenario commit --repeat 1 --loop asyncio --folder {tmp_path}".split())
+
+    said = capsys.readouterr().out
+    assert "10 writes" in said
+    assert "20 writes" not in said
+    assert "the run was interrupted" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_is_shown_and_compared_without_measuring(
