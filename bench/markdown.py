@@ -21,14 +21,22 @@ def write_markdown(report: Report, file: Path) -> None:
 
     Raises NoMarks for a page that is there and has no marks.
     """
-    section = f"{BEGIN}\n\n{make_markdown(report)}\n{END}\n"
-    if file.exists():
-        before, found, rest = file.read_text(encoding="utf-8").partition(BEGIN)
-        _, ended, after = rest.partition(f"{END}\n")
-        if not (found and ended):
-            raise NoMarks(f"{file}: expected the lines {BEGIN} and {END}, and the figures go between them")
-        section = before + section + after
-    file.write_text(section, encoding="utf-8")
+    before, after = find_marks(file)
+    file.write_text(f"{before}{BEGIN}\n\n{make_markdown(report)}\n{END}\n{after}", encoding="utf-8")
+
+
+def find_marks(file: Path) -> tuple[str, str]:
+    """What stands before and behind the figures of a page; nothing where there is no page yet.
+
+    Raises NoMarks for a page without marks.
+    """
+    if not file.exists():
+        return "", ""
+    before, found, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    _, ended, after = rest.partition(f"{END}\n")
+    if not (found and ended):
+        raise NoMarks(f"{file}: expected the lines {BEGIN} and {END}, and the figures go between them")
+    return before, after
 
 
 def make_markdown(report: Report) -> str:

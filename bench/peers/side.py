@@ -12,7 +12,7 @@ from typing import Any
 
 from ..recovery import CHECKOUT, measure_recovery
 from ..scenarios import Case
-from ..sides import SideFailed
+from ..sides import Side, SideFailed
 from ..workload import Sample
 from . import PEERS, Peer
 from .protocol import MARK, Unavailable
@@ -93,16 +93,17 @@ class PeerSide:
 
 def load_peers(
     names: list[str], python: str, place: Path
-) -> tuple[dict[str, PeerSide], dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, Side], dict[str, str | None], dict[str, str]]:
     """The peers that can run here, their versions, and why the others cannot."""
-    sides: dict[str, PeerSide] = {}
-    versions: dict[str, str] = {}
+    sides: dict[str, Side] = {}
+    versions: dict[str, str | None] = {}
     skipped: dict[str, str] = {}
     for name in names:
         try:
-            sides[name] = PeerSide(name, PEERS[name], python, place)
+            side = PeerSide(name, PEERS[name], python, place)
         except (Unavailable, SideFailed) as why:
             skipped[name] = str(why)
         else:
-            versions |= sides[name].versions
+            sides[name] = side
+            versions |= side.versions
     return sides, versions, skipped

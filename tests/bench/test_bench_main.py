@@ -108,6 +108,8 @@ def test_a_file_that_is_no_report_ends_with_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(SystemExit, match=r"old\.json: expected"):
         bench_main.main(["--compare", str(file)])
+    with pytest.raises(SystemExit, match=r"nowhere\.json"):
+        bench_main.main(["--compare", str(tmp_path / "nowhere.json")])
 
 
 def test_all_means_every_scenario() -> None:
