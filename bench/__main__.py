@@ -43,13 +43,14 @@ def main(arguments: list[str] | None = None) -> None:
         report = measure(options) if options.source is None else read_report(options.source)
     except (reports.UnreadableReport, NoMarks, FileNotFoundError) as error:
         sys.exit(f"python -m bench: {error}")
-    print(make_text(report))
     if options.json is not None:
         write_report(report, options.json)
     if options.svg is not None:
         options.svg.write_text(draw_chart(report), encoding="utf-8")
     if options.markdown is not None:
         write_markdown(report, options.markdown)
+    # Last: whoever reads only the beginning of it gets the files all the same.
+    print(make_text(report))
     if old is not None:
         print(f"\nCompared with {options.compare}:\n{make_comparison(old, report)}")
 
