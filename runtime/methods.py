@@ -134,7 +134,12 @@ class MethodPlan:
     ) -> tuple[tuple[object, ...], dict[str, object], bytes]:
         """The arguments copied and checked, and as they are stored; raises `InvalidArgument`."""
         args, kwargs = self.check_arguments(args, kwargs, ref)
-        return args, kwargs, ENCODER.encode((args, kwargs))
+        try:
+            return args, kwargs, ENCODER.encode((args, kwargs))
+        except BAD_VALUE as error:  # a plain value of the right type that no record can hold
+            raise InvalidArgument(
+                f"{ref}.{self.name}: the arguments can't be stored: {reason(error)}"
+            ) from error
 
     def check_result(self, result: object, where: object) -> object:
         """The result copied and checked; raises `InvalidResult`."""

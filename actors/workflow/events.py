@@ -34,6 +34,8 @@ Payload_co = TypeVar("Payload_co", covariant=True)
 MAX_EVENT_NAME_CHARACTERS: Final = 100
 MAX_EVENT_BYTES: Final = 1 << 20
 MAX_EVENT_ID_CHARACTERS: Final = 200
+# It is part of a key on disk, which has at most 511 bytes.
+MAX_EVENT_ID_BYTES: Final = 400
 
 
 class Event(msgspec.Struct, Generic[Payload_co], frozen=True):
@@ -207,12 +209,21 @@ def check_event_name(name: object) -> str:
 
 def check_event_id(id_: object) -> str:
     """The id of an event; raises `InvalidEvent` when it can't be one."""
-    if not isinstance(id_, str) or not 0 < len(id_) <= MAX_EVENT_ID_CHARACTERS or not id_.isprintable():
+    if (
+        not isinstance(id_, str)
+        or not 0 < len(id_) <= MAX_EVENT_ID_CHARACTERS
+        or not id_.isprintable()
+        or len(id_.encode()) > MAX_EVENT_ID_BYTES
+    ):
         raise InvalidEvent(
-            f"the id of an event must have 1 to {MAX_EVENT_ID_CHARACTERS} printable characters; "
-            f"got {id_!r:.200}"
+            f"the id of an event must have 1 to {MAX_EVENT_ID_CHARACTERS} printable characters, and at most "
+            f"{MAX_EVENT_ID_BYTES} bytes; got {id_!r:.200}"
         )
     return id_
+
+
+# What is sent when a name was forgotten; no wait takes such events.
+_NO_EVENTS: Final = (type(None), dict, list, tuple, set, frozenset)
 
 
 def encode_event(event: object, payload: object) -> tuple[str, bytes]:
@@ -223,7 +234,7 @@ def encode_event(event: object, payload: object) -> tuple[str, bytes]:
     if isinstance(event, str):
         name = check_event_name(event)
         value = None if payload is msgspec.UNSET else payload
-    elif isinstance(event, type) or payload is not msgspec.UNSET:
+    elif isinstance(event, type) or payload is not msgspec.UNSET or isinstance(event, _NO_EVENTS):
         raise InvalidEvent(
             f"send takes an instance of an event type, or a name and a payload; got {event!r:.200}"
         )

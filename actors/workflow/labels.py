@@ -11,13 +11,14 @@ workflows, in the order of creation, written in the commits that change the head
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 import msgspec
 
 from ...storage import layout
 from ...storage.errors import InvalidValue
-from ...storage.keys import encode_index_int, encode_index_values
+from ...storage.keys import MAX_INDEX_ENTRY_BYTES, encode_index_int, encode_index_values
 
 MAX_LABEL_CHARACTERS: Final = 100
 MAX_TAGS: Final = 16
@@ -26,6 +27,8 @@ _REF: Final = b"\x01"
 _TENANT: Final = b"\x02"
 _TAG: Final = b"\x03"
 _STATE: Final = b"\x04"
+# What follows the label in its index entry: time of creation, type, and the run's number.
+_ENTRY_END_BYTES: Final = 9 + 2 + 9
 
 
 class RunLabels(msgspec.Struct, array_like=True, frozen=True):
@@ -54,14 +57,40 @@ def check_labels(labels: RunLabels) -> RunLabels | None:
     if labels.ref is not None:
         check_label(labels.ref[0], "the type of a ref")
         check_label(labels.ref[1], "the id of a ref")
+        _check_entry(ref_prefix(labels.ref), f"the ref {labels.ref}")
     if labels.tenant is not None:
         check_label(labels.tenant, "a tenant")
     if len(labels.tags) > MAX_TAGS:
         raise InvalidValue(f"a run has at most {MAX_TAGS} tags; got {len(labels.tags)}")
     for name, value in labels.tags.items():
-        check_label(name, "the name of a tag")
-        check_label(value, f"the value of tag {name!r}")
+        check_tag(name, value, "")
     return None if labels == NO_LABELS else labels
+
+
+def check_tag(name: object, value: object, where: str) -> None:
+    """Raise `InvalidValue` when this can't be a tag; `where` begins the message."""
+    name, value = (
+        check_label(name, f"{where}the name of a tag"),
+        check_label(value, f"{where}the value of tag {name!r}"),
+    )
+    _check_entry(tag_prefix(name, value), f"{where}tag {name!r} with its value")
+
+
+def _check_entry(prefix: bytes, what: str) -> None:
+    length = len(prefix) + _ENTRY_END_BYTES
+    if length > MAX_INDEX_ENTRY_BYTES:
+        raise InvalidValue(
+            f"{what} takes {length} bytes in the index of runs; at most {MAX_INDEX_ENTRY_BYTES} are allowed"
+        )
+
+
+def given_tags(tags: object) -> dict[str, str]:
+    """Tags as somebody gave them, not checked yet; raises `InvalidValue` for what is no mapping."""
+    if tags is None:
+        return {}
+    if not isinstance(tags, Mapping):
+        raise InvalidValue(f"tags must be a mapping of names to texts; got {tags!r:.200}")
+    return dict(cast("Mapping[str, str]", tags))
 
 
 def index_entries(labels: RunLabels, created_ms: int, type_number: bytes, number: bytes) -> list[bytes]:

@@ -25,7 +25,7 @@ import msgspec
 
 from ...runtime.chain import CALLER
 from ...storage import layout
-from ...storage.errors import StorageError, StorageFailed
+from ...storage.errors import CallerError, StorageError, StorageFailed
 from ...storage.group_commit import Writes
 from ..errors import ErrorRecord, ForeignAwait, StepError, UpdateRefused, record_error
 from .arrivals import forget_position
@@ -170,6 +170,11 @@ class LiveRun(Asking):
     @property
     def random(self) -> random.Random:
         """Chance that is the same on replay; made when it is first asked for."""
+        if CALLER.get() is not self:
+            raise CallerError(
+                f"{self.activation.ref}: self.random and self.uuid are for run() itself: what a step or a "
+                f"query draws isn't drawn on replay"
+            )
         chance = self._random
         if chance is None:
             started = self.started

@@ -132,7 +132,7 @@ class Messages:
             if update is not None and update.is_done:
                 return await self._reply(update, activation.dep)
             if update is None and found.validator is not None:
-                await engine.in_callback(lambda: self._validate(ref, name, args, kwargs))
+                await self._validate(ref, found.validator, args, kwargs)
         waiter = self._waiting.get(key)  # others may have asked with this id meanwhile
         if waiter is None:
             waiter = self._waiting[key] = engine.system.loop.create_future()
@@ -171,14 +171,24 @@ class Messages:
             raise update.error
         return update.reply
 
-    def _validate(self, ref: Ref, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    async def _validate(
+        self,
+        ref: Ref,
+        validator: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> None:
+        """Raise what the validator does; a run that isn't in memory takes no place for that."""
         engine = self._engine
-        activation = ref.activation or engine.system.directory.activate(ref)
-        run = live_run_of(activation) or engine.resume(ref)
-        validator = cast("WorkflowType", ref.type).updates[name].validator
-        if run is None or validator is None:
-            raise RunEnded(f"run {ref} has ended; nothing comes to it any more")
-        validator(run.workflow, *args, **kwargs)
+        run = live_run_of(must_go_on(engine, ref))
+        if run is not None:
+            await engine.in_callback(lambda: validator(run.workflow, *args, **kwargs))
+            return
+        observed = await observe(engine, ref)
+        try:
+            validator(observed.workflow, *args, **kwargs)
+        finally:
+            observed.close()
 
     def done(self, run: LiveRun) -> None:
         """A run came to rest: tell those whose updates have a reply by now."""

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
+from ...runtime.chain import CALLER
 from ...runtime.codec import BAD_VALUE, decode_plain, encode, reason
 from ...storage import layout
 from ...storage.errors import CallerError, InvalidKey, InvalidValue
 from ...storage.keys import next_prefix
 from ..errors import InvalidTransition
 from .journal import DataSet, Redriven, Said, StateSet, TagSet
-from .labels import MAX_TAGS, NO_LABELS, check_label
+from .labels import MAX_TAGS, NO_LABELS, check_label, check_tag
 
 if TYPE_CHECKING:
     from ...storage.group_commit import Writes
@@ -131,9 +132,17 @@ class Saying:
         """The time for a record."""
         return self._run.loop.now_ms
 
-    def where(self) -> str:
-        """For messages."""
-        return str(self._run.activation.ref)
+    def where_run_is(self) -> str:
+        """The run, for messages; raises `CallerError` for whoever isn't `run()` or an update of it.
+
+        What a query or a step's body would set isn't set on replay.
+        """
+        ref = self._run.activation.ref
+        if CALLER.get() is not self._run:
+            raise CallerError(
+                f"{ref}: data and tags are set by run() and by updates, not in a step, a query or a validator"
+            )
+        return str(ref)
 
     def write(self, writes: Writes) -> None:
         """Add all that was said to a write set that is staged at once."""
@@ -170,7 +179,7 @@ class RunData(MutableMapping[str, object]):
 
     def __setitem__(self, name: str, value: object) -> None:
         """Raises `InvalidKey` or `InvalidValue`."""
-        where = self._saying.where()
+        where = self._saying.where_run_is()
         _check_name(name, f"{where}: the name of data")
         encoded = encode(value, f"{where}: data {name!r}")
         _check_plain(encoded, f"{where}: data {name!r}")
@@ -178,6 +187,7 @@ class RunData(MutableMapping[str, object]):
         self._saying.say(DataSet(self._saying.now_ms(), name, encoded))
 
     def __delitem__(self, name: str) -> None:
+        self._saying.where_run_is()
         del self._values[name]
         self._saying.say(DataSet(self._saying.now_ms(), name, None))
 
@@ -209,15 +219,15 @@ class RunTags(MutableMapping[str, str]):
 
     def __setitem__(self, name: str, value: str) -> None:
         """Raises `InvalidValue`."""
-        where = self._saying.where()
-        check_label(name, f"{where}: the name of a tag")
-        check_label(value, f"{where}: the value of tag {name!r}")
+        where = self._saying.where_run_is()
+        check_tag(name, value, f"{where}: ")
         if name not in self._values and len(self._values) >= MAX_TAGS:
             raise InvalidValue(f"{where}: a run has at most {MAX_TAGS} tags")
         self._values[name] = value
         self._saying.say(TagSet(self._saying.now_ms(), name, value))
 
     def __delitem__(self, name: str) -> None:
+        self._saying.where_run_is()
         del self._values[name]
         self._saying.say(TagSet(self._saying.now_ms(), name, None))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from ...runtime.errors import InvalidActor
 from ...runtime.methods import MethodPlan
+from ..errors import UpdateRefused
 
 if TYPE_CHECKING:
     from .journal import UpdateAccepted
@@ -100,16 +101,27 @@ def begin_update(
         result: Any = found.plan.function(cast("Any", instance), *args, **kwargs)
         if found.is_async:
             task = loop.create_task(result)
-            task.add_done_callback(lambda task: _task_done(update, found, task))
+            task.add_done_callback(lambda task: _task_done(update, found, instance, task))
         else:
             update.done(found.plan.check_result(result, found.plan.name), None)
+    except asyncio.CancelledError:
+        update.done(None, _cancelled(record.name, instance))
     except Exception as error:
         update.done(None, error)
+    except BaseException as error:  # SystemExit: it counts as raised by run(), as in any callback
+        raised = f"{type(instance).__name__}.{record.name} raised {type(error).__name__}"
+        update.done(None, UpdateRefused(f"the update {raised}, which is for ending processes"))
+        raise
 
 
-def _task_done(update: Update, found: UpdatePlan, task: asyncio.Task[Any]) -> None:
+def _cancelled(name: str, instance: object) -> UpdateRefused:
+    """What the caller gets, who isn't cancelled by that."""
+    return UpdateRefused(f"the update {type(instance).__name__}.{name} was cancelled before it had a reply")
+
+
+def _task_done(update: Update, found: UpdatePlan, instance: object, task: asyncio.Task[Any]) -> None:
     if task.cancelled():
-        update.done(None, asyncio.CancelledError("the run ended before the update did"))
+        update.done(None, _cancelled(found.plan.name, instance))
         return
     error = task.exception()
     if error is not None:
