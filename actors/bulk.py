@@ -6,12 +6,13 @@ Each run is asked as `Run` asks one, in a commit of its own; what one refuses is
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
 from ..storage.errors import CallerError, HoldfastError
 from .handle import Run
+from .workflow.audit import checked_by
 from .workflow.run_index import RunFilter, list_runs
 
 if TYPE_CHECKING:
@@ -47,8 +48,11 @@ async def control_many(
     """See `Runtime.control`."""
     if verb not in VERBS:
         raise CallerError(f"there is no verb {verb!r}; it must be one of {', '.join(VERBS)}")
-    if rate is not None and not rate > 0:
+    if rate is not None and (type(rate) not in (int, float) or not rate > 0):
         raise CallerError(f"the rate must be more than 0 a second; got {rate!r}")
+    if not isinstance(cast("object", wanted), RunFilter):
+        raise CallerError(f"which runs are meant is told by a filter of run_filter(); got {wanted!r:.200}")
+    checked_by(by, reason)
     found = list_runs(system, wanted, limit=limit, reverse=False)
     if dry_run:
         return BulkResult(len(found), 0)

@@ -10,13 +10,14 @@ Promises
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
 from ..runtime.address import GivenKey, normal_key, show_key
-from ..runtime.chain import CALLER
+from ..runtime.chain import CALLER, Turn
 from ..runtime.codec import encode
 from ..storage.errors import CallerError
 from .dead_letter import DeadLetter, dead_letter
@@ -24,9 +25,10 @@ from .errors import RunNotFound
 from .exported_run import export_run
 from .ids import new_id
 from .run_info import RunInfo, run_info
-from .workflow.control import By
+from .workflow.audit import checked_by
 from .workflow.events import check_event_id, encode_event
 from .workflow.journal import EventArrived, Record, decode_records, journal_prefix
+from .workflow.labels import check_label
 from .workflow.live_run import LiveRun
 from .workflow.run_id import check_run_id
 from .workflow.saying import data_of
@@ -90,7 +92,14 @@ class Run(Generic[Out]):
         engine = self._runtime.engine
         self._must_exist()
         waiter = engine.result_waiter(self._ref)
-        encoded = await (engine.stored_result(self._ref) if waiter is None else waiter)
+        if waiter is None:
+            encoded = await engine.stored_result(self._ref)
+        else:
+            try:
+                encoded = await waiter
+            except asyncio.CancelledError:
+                engine.results.gave_up(self._ref, waiter)
+                raise
         return cast("Out", cast("WorkflowType", self._ref.type).decode_output(encoded))
 
     async def status(self) -> RunStatus:
@@ -161,6 +170,8 @@ class Run(Generic[Out]):
         name, encoded = encode_event(event, payload)
         if id is not None:
             check_event_id(id)
+        if tenant is not None:
+            check_label(tenant, "the tenant of an event")
         if self._tenant is not None:
             if tenant not in (None, self._tenant):
                 raise RunNotFound(f"there is no run {self._ref} of tenant {tenant!r} for {self._tenant!r}")
@@ -240,14 +251,16 @@ class Run(Generic[Out]):
         Steps in progress end first; until then the status is `pausing`.  Raises `RunNotFound`, `RunEnded`, or
         `CallerError` for a run that is stuck.
         """
-        await self._do(lambda control: control.pause(self._ref, By(by, reason)))
+        about = checked_by(by, reason)
+        await self._do(lambda control: control.pause(self._ref, about))
 
     async def resume(self, *, by: str | None = None, reason: str = "") -> None:
         """Let a paused run go on: sleeps and timeouts have as much time left as they had.
 
         Raises `RunNotFound`, `RunEnded`, or `CallerError` for a run that isn't paused.
         """
-        await self._do(lambda control: control.resume(self._ref, By(by, reason)))
+        about = checked_by(by, reason)
+        await self._do(lambda control: control.resume(self._ref, about))
 
     async def cancel(self, *, by: str | None = None, reason: str = "") -> None:
         """Ask the run to end: `run()` is cancelled where it waits, cleans up, and its steps are undone.
@@ -255,7 +268,8 @@ class Run(Generic[Out]):
         A run that catches it and returns is complete all the same.  Raises `RunNotFound`, `RunEnded`, or
         `CallerError` for a run that is stuck.
         """
-        await self._do(lambda control: control.cancel(self._ref, By(by, reason)))
+        about = checked_by(by, reason)
+        await self._do(lambda control: control.cancel(self._ref, about))
 
     async def terminate(
         self, reason: str = "terminated from outside", *, undo: bool = False, by: str | None = None
@@ -264,7 +278,8 @@ class Run(Generic[Out]):
 
         Raises `RunNotFound`, `RunEnded`, and with `undo` `CallerError` for a run that is stuck.
         """
-        await self._do(lambda control: control.terminate(self._ref, By(by, reason), undo=undo))
+        about = checked_by(by, reason)
+        await self._do(lambda control: control.terminate(self._ref, about, undo=undo))
 
     async def restart(
         self, *, input: object = msgspec.UNSET, by: str | None = None, reason: str = ""
@@ -273,12 +288,14 @@ class Run(Generic[Out]):
 
         In any status.  Raises `RunNotFound` or `InvalidInput`.
         """
+        about = checked_by(by, reason)
         encoded = self._encoded_input(input)
-        await self._do(lambda control: control.restart(self._ref, encoded, By(by, reason)))
+        await self._do(lambda control: control.restart(self._ref, encoded, about))
 
     async def retry_now(self, *, by: str | None = None, reason: str = "") -> None:
         """Begin the attempts now that wait for their time; raises `CallerError` when none does."""
-        await self._do(lambda control: control.retry_now(self._ref, By(by, reason)))
+        about = checked_by(by, reason)
+        await self._do(lambda control: control.retry_now(self._ref, about))
 
     async def redrive(
         self, *, input: object = msgspec.UNSET, by: str | None = None, reason: str = ""
@@ -288,15 +305,17 @@ class Run(Generic[Out]):
         Raises `CallerError` when the run hasn't failed or its steps were undone, and `InvalidInput` when the
         input doesn't match.
         """
+        about = checked_by(by, reason)
         encoded = self._encoded_input(input)
-        await self._do(lambda control: control.redrive(self._ref, encoded, By(by, reason)))
+        await self._do(lambda control: control.redrive(self._ref, encoded, about))
 
     async def purge(self, *, by: str | None = None, reason: str = "") -> None:
         """Erase a run that has ended; it is gone soon after this returns, its audit records stay.
 
         Raises `RunNotFound`, or `CallerError` when it goes on.
         """
-        await self._do(lambda control: control.purge(self._ref, By(by, reason)))
+        about = checked_by(by, reason)
+        await self._do(lambda control: control.purge(self._ref, about))
 
     async def fork(
         self,
@@ -319,16 +338,21 @@ class Run(Generic[Out]):
         kind = cast("WorkflowType", self._ref.type)
         new = self._runtime.make_ref(kind, *normal_key(check_run_id(id), kind.name))
         encoded = self._encoded_input(input)
+        step, about = _step(at), checked_by(by, reason)
+        if overrides is not None and not isinstance(cast("object", overrides), Mapping):
+            raise CallerError(f"overrides must be a mapping of steps to results; got {overrides!r:.200}")
         changed = {
-            _step(step): encode(value, f"the override of step {step!r}")
-            for step, value in (overrides or {}).items()
+            _step(one): encode(value, f"the override of step {one!r}")
+            for one, value in (overrides or {}).items()
         }
-        about = By(by, reason)
-        await self._do(lambda control: control.fork(self._ref, new, _step(at), encoded, changed, about))
+        await self._do(lambda control: control.fork(self._ref, new, step, encoded, changed, about))
         return Run(self._runtime, new, self._tenant)
 
     async def _do(self, verb: Callable[[Control], int]) -> None:
         self._must_exist()
+        caller = CALLER.get()
+        if isinstance(caller, Turn) and caller.shared and not caller.over:
+            raise CallerError(f"a @shared method can't change run {self._ref}; take the mark away")
         engine = self._runtime.engine
         number = await engine.in_callback(lambda: verb(engine.control))
         await self._runtime.store.wait_durable(number)
@@ -362,5 +386,8 @@ def _method_name(method: object) -> str:
     return method if isinstance(method, str) else str(getattr(method, "__name__", method))
 
 
-def _step(given: str | tuple[str, int]) -> tuple[str, int]:
-    return (given, 1) if isinstance(given, str) else given
+def _step(given: object) -> tuple[str, int]:
+    parts = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given, 1))
+    if len(parts) == 2 and isinstance(parts[0], str) and type(parts[1]) is int:
+        return parts[0], parts[1]
+    raise CallerError(f"a step is its name, or a tuple of name and use (from 1 on); got {given!r:.200}")

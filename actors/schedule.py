@@ -48,7 +48,7 @@ from .schedule_records import (
     ScheduleState,
     schedule_info,
 )
-from .workflow.control import By
+from .workflow.audit import By, checked_by
 from .workflow.head import ENDED
 from .workflow.labels import RunLabels
 from .workflow.run_id import check_run_id
@@ -143,6 +143,7 @@ class Schedule(Actor):
         `by` and `reason` are shown by `info`.  Pausing again changes them.  A single time that passes is kept
         for then.  Triggers and back-fills still work.
         """
+        checked_by(by, reason or "")
         state = self._existing()
         if state.status == "ended":
             raise InvalidSchedule(f"schedule {self.key!r} has ended: no planned time comes that could pass")

@@ -19,10 +19,11 @@ from ..runtime.codec import BAD_VALUE, ENCODER, reason
 from ..runtime.durations import Duration, to_seconds
 from ..storage.errors import CallerError, InvalidValue
 from .correlation import current_correlation_id
+from .errors import RunExists
 from .handle import Run
 from .ids import new_id, new_uuid
 from .who_asks import who_asks
-from .workflow.labels import NO_LABELS, RunLabels, check_labels
+from .workflow.labels import NO_LABELS, RunLabels, check_labels, given_tags
 from .workflow.protocols import TakesInput, TakesNothing
 from .workflow.run_id import check_run_id
 from .workflow.start_options import ON_CONFLICT, OnConflict, StartOptions
@@ -106,7 +107,7 @@ class StartCalls(WorkflowCalls):
         encoded, decoded = kind.encode_input(input)
         labels = NO_LABELS
         if ref is not None or tenant is not None or tags:
-            labels = RunLabels(ref, tenant, dict(tags or {}))
+            labels = RunLabels(ref, tenant, given_tags(tags))
         options = _start_options(on_conflict, correlation_id, labels)
         if deadline is not None or kind.deadline_seconds is not None:
             options = _with_deadline(options, kind, deadline)
@@ -170,9 +171,14 @@ class StartCalls(WorkflowCalls):
                 runs.append(Run(self, self.ref_from_bytes(kind.number_bytes, known[0])))
                 continue
             extra: Writes | None = None if row is None else {row: key_bytes}
-            ref, number, started = self.engine.starts.start_in(
-                turn, kind, normal, key_bytes, encoded, decoded, options, extra
-            )
+            try:
+                ref, number, started = self.engine.starts.start_in(
+                    turn, kind, normal, key_bytes, encoded, decoded, options, extra
+                )
+            except RunExists:  # a tenant's run: its id is in use, too
+                if turn is not None:
+                    raise
+                continue
             newest = max(newest, number)
             if started:
                 if scope is not None and row is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 import msgspec
 
 from ..runtime.address import GivenKey, normal_key
-from ..runtime.chain import Turn, after_commit, after_rollback, before_stage
+from ..runtime.chain import CALLER, Turn, after_commit, after_rollback, before_stage
 from ..runtime.ref import Ref
 from ..runtime.system import ActorSystem
 from ..storage.errors import CallerError
@@ -29,6 +29,7 @@ from .workflow.debugging import DebugView, debug_view
 from .workflow.head import ALL_STATUSES, FAILED, RunStatus
 from .workflow.journal import EventArrived
 from .workflow.listing import WorkflowInfo, list_workflows
+from .workflow.live_run import LiveRun
 from .workflow.protocols import TakesInput, TakesNothing
 from .workflow.run_id import check_run_id
 from .workflow.run_index import RunFilter, list_runs
@@ -92,6 +93,12 @@ class WorkflowCalls(ActorSystem):
         tag: tuple[str, str] | None = None,
     ) -> RunFilter:
         """Which runs are meant, as `runs` has it; for `control`."""
+        self._not_in_run("list runs")
+        for text, what in ((state, "state"), (tenant, "tenant")):
+            if text is not None and not isinstance(cast("object", text), str):
+                raise CallerError(f"{what} must be a text; got {text!r:.200}")
+        _check_pair(ref, "ref", "(type, id)")
+        _check_pair(tag, "tag", "(name, value)")
         return RunFilter(tuple(self._kinds(workflow)), _statuses(status), ref, tenant, tag, state)
 
     def workflows(self) -> list[WorkflowInfo]:
@@ -223,7 +230,14 @@ class WorkflowCalls(ActorSystem):
         self, *, run: Run[Any] | None = None, since: datetime | None = None, limit: int = 100
     ) -> list[Deed]:
         """What was done to runs from outside, the newest first: to one run, or from a moment on."""
+        self._not_in_run("read the audit")
+        if run is not None and not isinstance(cast("object", run), Run):
+            raise CallerError(f"the audit of one run is asked for with its handle; got {run!r:.200}")
         return read_audit(self, None if run is None else run.ref, since, limit)
+
+    def _not_in_run(self, what: str) -> None:
+        if isinstance(CALLER.get(), LiveRun):
+            raise CallerError(f"run() can't {what}: what it would see differs on replay; do it in a step")
 
     async def debug(self, workflow: type[object], id: GivenKey, *, at: int | None = None) -> DebugView:
         """A run as it was behind record `at` of its history (None: the last), without effects.
@@ -252,4 +266,16 @@ class WorkflowCalls(ActorSystem):
 def _statuses(given: RunStatus | Collection[RunStatus] | None) -> tuple[RunStatus, ...]:
     if given is None:
         return ALL_STATUSES
-    return (given,) if isinstance(given, str) else tuple(given)
+    several = cast("object", (given,) if isinstance(given, str) else given)
+    statuses = tuple(cast("Collection[RunStatus]", several)) if isinstance(several, Collection) else ("",)
+    if any(one not in ALL_STATUSES for one in statuses):
+        raise CallerError(f"status must be one or several of {', '.join(ALL_STATUSES)}; got {given!r:.200}")
+    return cast("tuple[RunStatus, ...]", statuses)
+
+
+def _check_pair(given: object, what: str, parts: str) -> None:
+    if given is None:
+        return
+    pair = cast("tuple[object, ...]", given) if isinstance(given, tuple) else ()
+    if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        raise CallerError(f"{what} must be a tuple of two texts, {parts}; got {given!r:.200}")

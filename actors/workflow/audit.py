@@ -6,20 +6,23 @@ The verbs (control.py) add the records; `Runtime.audit` reads them.  They stay w
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
 from ...runtime.address import ActorKey, show_address
 from ...runtime.clock import moment
 from ...storage import layout
-from ...storage.errors import CallerError
+from ...storage.errors import CallerError, InvalidValue
 from ...storage.keys import decode_key, encode_number, next_prefix
+from .labels import check_label
+from .run_index import check_limit
 
 if TYPE_CHECKING:
     from ...runtime.ref import Ref
     from ...runtime.system import ActorSystem
 
+MAX_REASON_CHARACTERS: Final = 1_000
 _COUNT_BYTES: Final = 4
 _PAGE: Final = 256
 
@@ -51,6 +54,32 @@ class Deed(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class By(msgspec.Struct, frozen=True):
+    """Who does something, and why: for the audit record."""
+
+    who: str | None = None
+    reason: str = ""
+
+
+def checked_by(who: object, reason: object) -> By:
+    """Who and why as they were given; raises `InvalidValue` for what the audit could not tell again."""
+    if who is not None:
+        check_label(who, "`by`, who does it,")
+    if not isinstance(reason, str) or len(reason) > MAX_REASON_CHARACTERS or not _is_text(reason):
+        raise InvalidValue(
+            f"the reason must be a text of at most {MAX_REASON_CHARACTERS} characters; got {reason!r:.200}"
+        )
+    return By(cast("str | None", who), reason)
+
+
+def _is_text(given: str) -> bool:
+    try:
+        given.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
+
+
 encode_audit: Final = msgspec.msgpack.Encoder().encode
 decode_audit: Final = msgspec.msgpack.Decoder(AuditRecord).decode
 
@@ -63,9 +92,10 @@ def audit_key(at_ms: int, number: int, count: int) -> bytes:
 
 def read_audit(system: ActorSystem, ref: Ref | None, since: datetime | None, limit: int) -> list[Deed]:
     """See `Runtime.audit`."""
+    check_limit(limit)
     start = layout.AUDIT
     if since is not None:
-        if since.tzinfo is None:
+        if not isinstance(cast("object", since), datetime) or since.tzinfo is None:
             raise CallerError(f"since must be a datetime with a zone; got {since!r}")
         start += layout.time_bytes(round(since.timestamp() * 1000))
     end = next_prefix(layout.AUDIT)

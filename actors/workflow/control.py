@@ -27,7 +27,7 @@ from ...storage.errors import CallerError, StorageError
 from ...storage.group_commit import Writes
 from ..errors import RunExists, RunNotFound
 from .arrivals import Arrival, add_records, live_run_of, must_go_on
-from .audit import AuditRecord, audit_key, encode_audit
+from .audit import AuditRecord, By, audit_key, encode_audit
 from .children import tell_parent
 from .head import ENDED, RunHead, RunStatus
 from .journal import (
@@ -63,13 +63,6 @@ if TYPE_CHECKING:
     from .workflow_type import WorkflowType
 
 _ENDS = (Finished, Failed, Terminated, Cancelled)
-
-
-class By(msgspec.Struct, frozen=True):
-    """Who does something, and why: for the audit record."""
-
-    who: str | None = None
-    reason: str = ""
 
 
 class Control:

@@ -18,6 +18,7 @@ from ...runtime.clock import moment
 from ...runtime.codec import decode_plain
 from ...runtime.errors import NotRunning
 from ...storage import layout
+from ...storage.errors import CallerError
 from ...storage.keys import next_prefix
 from .saying import decode_emit, emit_key, emit_number
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .live_run import LiveRun
 
 _PAGE: Final = 100
+# Numbers are four bytes of a key.
+_LAST_NUMBER: Final = 0xFFFF_FFFF
 
 
 class ProgressEvent(msgspec.Struct, frozen=True):
@@ -78,7 +81,11 @@ class Progress:
         self._waiting.clear()
 
     def read(self, ref: Ref, since: int, limit: int) -> list[ProgressEvent]:
-        """What is durable behind number `since`."""
+        """What is durable behind number `since`; raises `CallerError` for what is no such number."""
+        _check_number(since, "since")
+        _check_number(limit, "limit")
+        if since >= _LAST_NUMBER:
+            return []
         system = self._engine.system
         activation = ref.activation or system.directory.activate(ref)
         base = activation.prefix(b"")
@@ -102,6 +109,8 @@ class Progress:
             self._waiting.setdefault(ref.directory_key, []).append(future)
             try:
                 activation = ref.activation or engine.system.directory.activate(ref)
+                if not activation.stored:
+                    return  # it has ended, and was purged while the follower was busy
                 is_over = engine.has_ended(activation) and activation.dep <= engine.system.store.durable
                 page = self.read(ref, since, _PAGE)
                 for event in page:
@@ -122,3 +131,8 @@ class Progress:
                     waiting.remove(future)
                     if not waiting:
                         del self._waiting[ref.directory_key]
+
+
+def _check_number(given: object, what: str) -> None:
+    if type(given) is not int or given < 0:
+        raise CallerError(f"{what} must be a whole number, 0 or more; got {given!r}")

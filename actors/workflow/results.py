@@ -7,7 +7,7 @@ it.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ...storage.errors import HoldfastError, fresh
 from ..errors import ErrorRecord, RunFailed
@@ -16,15 +16,12 @@ from .journal import Cancelled, End, Failed, Finished, Terminated
 if TYPE_CHECKING:
     from ...runtime.ref import Ref
 
-# So many waiters of one run and those who gave up are swept out.
-_MANY_WAITERS: Final = 16
-
 
 class Results:
     """The waiters of all runs of one runtime."""
 
     def __init__(self) -> None:
-        self._waiters: dict[bytes, list[asyncio.Future[bytes]]] = {}
+        self._waiters: dict[bytes, dict[asyncio.Future[bytes], None]] = {}
         # Why nothing more will be told, once that is so.
         self._stopped: HoldfastError | None = None
 
@@ -33,11 +30,16 @@ class Results:
         if self._stopped is not None:
             raise fresh(self._stopped)
         future: asyncio.Future[bytes] = ref.system.loop.create_future()
-        waiters = self._waiters.setdefault(ref.directory_key, [])
-        if len(waiters) > _MANY_WAITERS:
-            waiters[:] = [waiter for waiter in waiters if not waiter.done()]
-        waiters.append(future)
+        self._waiters.setdefault(ref.directory_key, {})[future] = None
         return future
+
+    def gave_up(self, ref: Ref, waiter: asyncio.Future[bytes]) -> None:
+        """Who asked for a waiter was cancelled: nothing of it stays."""
+        waiters = self._waiters.get(ref.directory_key)
+        if waiters is not None:
+            waiters.pop(waiter, None)
+            if not waiters:
+                del self._waiters[ref.directory_key]
 
     def ended(self, ref: Ref, record: End) -> None:
         """The end of a run is durable: tell those who wait."""

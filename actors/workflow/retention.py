@@ -72,9 +72,11 @@ def purge_now(activation: Activation, at_ms: int, writes: Writes) -> None:
 
 
 def keep(activation: Activation, writes: Writes) -> None:
-    """Add to a write set that the run is not to be purged: it goes on."""
-    if cast("WorkflowType", activation.type).retention_seconds:
-        writes.update(alarm_writes(activation, _NAME, None))
+    """Add to a write set that the run is not to be purged: it goes on.
+
+    Also without any retention: somebody may have asked for the purge, which has not begun yet.
+    """
+    writes.update(alarm_writes(activation, _NAME, None))
 
 
 def purge_slice(engine: Engine, activation: Activation) -> None:

@@ -4,12 +4,13 @@ type; and by label over all workflows (labels.py).
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from ...storage import layout
-from ...storage.errors import Damaged
+from ...storage.errors import CallerError, Damaged
 from ...storage.keys import decode_key, encode_index_values, next_prefix
 from .head import RunHead, RunStatus
 from .labels import NO_LABELS, ref_prefix, state_prefix, tag_prefix, tenant_prefix
@@ -63,6 +64,7 @@ def list_runs(
 
     The caller sees what it may: outside the actors what is durable, all of it as of the same commit.
     """
+    check_limit(limit)
     with system.reader.view() as view:
         prefix = wanted.label_prefix()
         if prefix is not None:
@@ -79,6 +81,12 @@ def list_runs(
             ref = system.ref_from_bytes(kind.number_bytes, key_bytes)
             runs.append((ref, _head(view, kind, ref)))
     return runs
+
+
+def check_limit(limit: object) -> None:
+    """Raise `CallerError` for what is no number of rows."""
+    if type(limit) is not int or not 0 <= limit <= sys.maxsize:
+        raise CallerError(f"limit must be a whole number, 0 or more; got {limit!r}")
 
 
 def _by_label(
