@@ -151,8 +151,12 @@ class ParameterPlan:
 
 
 def digest_of(values: tuple[object, ...]) -> bytes:
-    """Tells other parameters from the same ones."""
-    return blake2b(_ordered(values), digest_size=_DIGEST_BYTES).digest()
+    """Tells other parameters from the same ones; raises `InvalidParameters` for values without bytes."""
+    try:
+        encoded = _ordered(values)
+    except BAD_VALUE as error:  # a number or a text of the right type that no record can hold
+        raise InvalidParameters(f"parameters of an action can't be stored: {reason(error)}") from error
+    return blake2b(encoded, digest_size=_DIGEST_BYTES).digest()
 
 
 def type_text(hint: object) -> str:

@@ -22,6 +22,7 @@ from .divergence import newer_version
 from .events import EventBox, EventKinds, EventWait
 from .journal import Record, VersionTaken
 from .ops import Op, OpFuture
+from .retry import Retry
 from .saying import Saying
 from .step_op import StepOp
 from .undo import UNDO, Undo
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .live_run import LiveRun
     from .replay_loop import ReplayLoop
-    from .retry import Retry
     from .workflow import Workflow
     from .workflow_type import WorkflowType
 
@@ -131,6 +131,10 @@ class Asking:
             timeout_seconds = to_seconds(timeout, what=f"timeout of step {name}")
             if timeout_seconds == 0:
                 raise CallerError(f"{self.activation.ref}: the timeout of step {name} must be more than 0")
+        if retry is not None and not isinstance(cast("object", retry), Retry):
+            raise CallerError(
+                f"{self.activation.ref}: the retry of step {name} must be a Retry; got {retry!r}"
+            )
         requested = self._requested = self._requested + 1
         if requested >= kind.warn_steps:
             self._check_budget(requested)
@@ -142,7 +146,10 @@ class Asking:
             self._check_undo(undo, name)
             op.undo = undo
         if heartbeat is not None:
-            op.heartbeat_seconds = to_seconds(heartbeat, what=f"heartbeat of step {name}")
+            seconds = to_seconds(heartbeat, what=f"heartbeat of step {name}")
+            if seconds == 0:
+                raise CallerError(f"{self.activation.ref}: the heartbeat of step {name} must be more than 0")
+            op.heartbeat_seconds = seconds
         self.pending[name, nth] = op
         self._unstarted.append(op)
         return op.future
@@ -290,6 +297,8 @@ class Asking:
             raise self._not_inside()
         if self.dropped:
             return self._never()
+        if not callable(predicate):
+            raise CallerError(f"{self.activation.ref}: until() takes a function; got {predicate!r:.200}")
         seconds = None if timeout is None else to_seconds(timeout, what="timeout of a condition")
         if self._conditions is None:
             self._conditions = Conditions()

@@ -6,9 +6,11 @@ changed by its own tasks and by updates, so that is the same on replay.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ...storage.errors import CallerError
 from .replay_loop import ReplayFuture
 
 if TYPE_CHECKING:
@@ -74,8 +76,13 @@ class Conditions:
         if wait.done():
             return True
         try:
-            if not wait.predicate():
+            value = wait.predicate()
+            if not value:
                 return False
+            if inspect.isawaitable(value):  # true by itself, whatever it would give
+                if inspect.iscoroutine(value):
+                    value.close()
+                raise CallerError(f"the condition of until() must give a value and not {value!r:.200}")
         except Exception as error:
             wait.set_exception(error)
         else:

@@ -35,7 +35,7 @@ from .continuing import ContinueAsNew
 from .events import Event, EventKinds, check_event_id, encode_event
 from .group import Group
 from .head import RunHead
-from .labels import RunLabels, check_labels
+from .labels import RunLabels, check_labels, given_tags
 from .ops import OpFuture as StepFuture
 from .protocols import TakesInput, TakesNothing
 from .retention import PURGE_ALARM, purge_slice
@@ -146,7 +146,7 @@ class Workflow(Actor):
         thread     run a plain function in a thread
         undo       called with the result, as a step by itself, when the run fails or is cancelled later on;
                    the steps of a run are undone in reverse order
-        heartbeat  the attempt fails when `current_step().heartbeat()` isn't called for so long
+        heartbeat  the attempt fails when `heartbeat()` isn't called for so long
 
         The result is what the function returned, as its annotation says; awaiting raises `StepError` when all
         attempts failed.  `.optional(default)` gives the default in its place.
@@ -181,7 +181,8 @@ class Workflow(Actor):
         `TimeoutError`, and `InvalidEvent` for a payload that doesn't fit the type.
         """
         whole = any(isinstance(kind, str) for kind in kinds)
-        return self._live.request_wait(EventKinds(kinds, self), timeout, whole=whole)
+        live = self._live
+        return live.request_wait(EventKinds(kinds, live.activation.ref), timeout, whole=whole)
 
     @overload
     def wait_event(self, kind: type[A], /, *, timeout: Duration | None = None) -> Awaitable[Event[A]]: ...
@@ -196,7 +197,8 @@ class Workflow(Actor):
 
     def wait_event(self, *kinds: object, timeout: Duration | None = None) -> Awaitable[Event[Any]]:
         """As `wait`, but gives the whole `Event`: who sent it, and when."""
-        return self._live.request_wait(EventKinds(kinds, self), timeout, whole=True)
+        live = self._live
+        return live.request_wait(EventKinds(kinds, live.activation.ref), timeout, whole=True)
 
     def until(self, condition: Callable[[], object], *, timeout: Duration | None = None) -> Awaitable[None]:
         """Wait until `condition()` is true: of what `@update` methods and tasks of `run()` leave in `self`.
@@ -333,9 +335,7 @@ class Workflow(Actor):
         kind = self.runtime.workflow_type(workflow)
         encoded, decoded = kind.encode_input(input)
         mine = self.head.labels
-        labels = check_labels(
-            RunLabels(tenant=None if mine is None else mine.tenant, tags={} if tags is None else dict(tags))
-        )
+        labels = check_labels(RunLabels(tenant=None if mine is None else mine.tenant, tags=given_tags(tags)))
         seconds = kind.deadline_seconds if deadline is None else to_seconds(deadline, what="deadline")
         options = StartOptions("join", self._live.correlation_id, labels, seconds)
         key = None if id_ is None else normal_key(check_run_id(id_), kind.name)[0]
@@ -381,7 +381,10 @@ class Workflow(Actor):
         Raises `InvalidParameters` at once, before anything runs; else as `step`.  Other names, retries and
         timeouts: `charge_card.with_options(...)`.
         """
-        return cast("Awaitable[T]", action.request(self, args, kwargs))
+        request = getattr(action, "request", None)
+        if request is None:
+            raise CallerError(f"run_action takes an action, made with @action; got {action!r:.200}")
+        return cast("Awaitable[T]", request(self, args, kwargs))
 
     @property
     def actions(self) -> Actions:
