@@ -25,7 +25,7 @@ from ..runtime.repeats import (
     next_planned,
 )
 from .errors import InvalidSchedule
-from .workflow.labels import RunLabels, check_labels
+from .workflow.labels import RunLabels, check_labels, given_tags
 
 # What happens at a planned time while a run that the schedule started before goes on:
 #   allow    another one is started beside it
@@ -173,10 +173,11 @@ def make_definition(
         raise InvalidSchedule(f"{where}: jitter must be less than every; got {jitter!r} and {every!r}")
     if timing.start_ms is not None and timing.end_ms is not None and timing.start_ms > timing.end_ms:
         raise InvalidSchedule(f"{where}: start lies behind end; got {start} and {end}")
+    own_tags = given_tags(tags)
     for tag in (SCHEDULE_TAG, PLANNED_TAG):
-        if tags is not None and tag in tags:
+        if tag in own_tags:
             raise InvalidSchedule(f"{where}: the tag {tag!r} is one that each run gets from its schedule")
-    labels = RunLabels(ref, tenant, {**(tags or {}), SCHEDULE_TAG: name, PLANNED_TAG: "a time"})
+    labels = RunLabels(ref, tenant, {**own_tags, SCHEDULE_TAG: name, PLANNED_TAG: "a time"})
     made = Definition(
         workflow, timing, missed, max_missed, overlap, max_queued, ref, tenant, dict(tags or {})
     )

@@ -20,6 +20,7 @@ from ..storage import layout
 from ..storage.errors import CallerError, Damaged
 from ..storage.keys import decode_key, encode_index_values, next_prefix
 from .schedule_definition import Definition, Overlap
+from .workflow.run_index import check_limit
 
 if TYPE_CHECKING:
     from ..runtime.actor_type import ActorType
@@ -188,6 +189,7 @@ def list_schedules(
     """See `Runtime.schedules`; no schedule is loaded for that."""
     if status is not None and status not in STATUSES:
         raise CallerError(f"status must be one of {', '.join(STATUSES)}; got {status!r}")
+    check_limit(limit)
     base = layout.DIRECTORY + kind.number_bytes
     with runtime.reader.view() as view:
         if workflow is None and status is None:

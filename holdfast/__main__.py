@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -202,7 +201,7 @@ def _runs(options: argparse.Namespace) -> int:
 
     with FolderView(options.folder) as view:
         for run in view.runs(options.status):
-            error = "" if run.error is None else f"  {shorten(str(run.error), _LINE_CHARACTERS)}"
+            error = "" if run.error is None else f"  {shorten(_one_line(run.error), _LINE_CHARACTERS)}"
             print(f"{run.created_at:%Y-%m-%d %H:%M:%S}  {run.status:<10}  {run.workflow}/{run.id}{error}")
     return 0
 
@@ -236,7 +235,7 @@ def _history(options: argparse.Namespace) -> int:
     state = "" if info.state is None else f", {info.state}"
     print(f"{info.workflow}/{info.id}: {info.status}{state}, {len(records)} records")
     for position, record in records:
-        text = shorten(record_text(record), _LINE_CHARACTERS)
+        text = shorten(_one_line(record_text(record)), _LINE_CHARACTERS)
         print(f"{position:6}  {moment(record.at_ms):%Y-%m-%d %H:%M:%S.%f}  {text}")
     return 0
 
@@ -349,10 +348,12 @@ def _dead_list(options: argparse.Namespace) -> int:
 
     with FolderView(options.folder) as view:
         for letter in view.failed_runs():
-            print(f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.workflow}/{letter.id}  {letter.error}")
+            error = _one_line(letter.error)
+            print(f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.workflow}/{letter.id}  {error}")
     try:
         for queue, message in asyncio.run(list_dead_messages(options.folder)):
-            print(f"{message.died_at:%Y-%m-%d %H:%M:%S}  Queue/{queue}/{message.id}  {message.error}")
+            address = _one_line(f"Queue/{queue}/{message.id}")
+            print(f"{message.died_at:%Y-%m-%d %H:%M:%S}  {address}  {_one_line(message.error)}")
     except FolderInUse as error:
         print(f"dead messages of queues are not listed: {error}", file=sys.stderr)
     return 0
@@ -366,26 +367,32 @@ def _dead_show(options: argparse.Namespace) -> int:
         for letter in view.failed_runs():
             if f"{letter.workflow}/{letter.id}" == options.id:
                 print(f"run             {letter.workflow}/{letter.id}")
-                print(f"correlation id  {letter.correlation_id}")
+                print(f"correlation id  {_one_line(letter.correlation_id)}")
                 print(f"failed at       {letter.failed_at:%Y-%m-%d %H:%M:%S %Z}")
                 print(f"step            {letter.step or '-'}, attempts: {letter.attempts}")
-                print(f"error           {letter.error}")
-                print(f"input           {letter.input}")
+                print(f"error           {_one_line(letter.error)}")
+                print(f"input           {_one_line(letter.input)}")
                 for record in letter.history:
-                    print(f"    {shorten(record_text(record), _LINE_CHARACTERS)}")
+                    print(f"    {shorten(_one_line(record_text(record)), _LINE_CHARACTERS)}")
                 return 0
     print(f"holdfast: no failed run {options.id} in {options.folder}", file=sys.stderr)
     return 1
 
 
 def _dead_redrive(options: argparse.Namespace) -> int:
+    from holdfast.actors.code_target import import_target
     from holdfast.actors.folder_dead_letters import redrive
 
     sys.path.insert(0, "")
     for module in options.modules:
-        importlib.import_module(module)
+        import_target(module)
     print(asyncio.run(redrive(options.folder, options.id)))
     return 0
+
+
+def _one_line(text: object) -> str:
+    """A text of user code on one line: control characters are shown, and not sent to a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text))
 
 
 if __name__ == "__main__":

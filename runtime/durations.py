@@ -27,6 +27,9 @@ _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 _MAX_SECONDS: Final = 31_536_000_000.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+# The last one of the year 9999: `datetime.max`, which people take for "never", rounded up would be shown as
+# none.
+_LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 
 class InvalidDuration(CallerError, ValueError):
@@ -62,7 +65,7 @@ def to_due_ms(when: Duration | datetime, now_ms: int, *, what: str = "time") -> 
                 f"{what} {when!r} has no time zone; give it one (for instance timezone.utc)"
             )
         # Up, never down: an alarm is never early.  Times before 1970 passed long ago, as 1970 did.
-        return max(0, -((_EPOCH - when) // _MILLISECOND))
+        return min(max(0, -((_EPOCH - when) // _MILLISECOND)), _LAST_MS)
     seconds = to_seconds(when, what=what)
     return now_ms + math.ceil(round(seconds * 1000, 6))  # 1.1 s are 1100.0000000000001 ms
 

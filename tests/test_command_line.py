@@ -161,3 +161,35 @@ def test_actions_and_workflows_of_a_module_are_listed(
     assert run("workflows", "listed_app") == 0
     assert "listed_flow  Listed  (version 3; us; a, b)\n    Do it.\n" in capsys.readouterr().out
     assert run("actions", "no_such_module") == 2
+
+
+class Ugly(Workflow):
+    """Fails with what a terminal would obey."""
+
+    name = "CommandLineUgly"
+    retry = Retry(0)
+
+    async def run(self) -> None:
+        raise ValueError("one\ntwo \x1b[31mred")
+
+
+def test_listings_have_one_line_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Line ends and control characters of a program's errors are shown, and don't reach the terminal."""
+
+    async def fill_ugly() -> None:
+        async with Runtime(tmp_path / "f") as runtime:
+            with pytest.raises(RunFailed):
+                await (await runtime.start(Ugly, id="u")).result()
+
+    asyncio.run(fill_ugly())
+    for arguments in (("runs",), ("history",), ("dead", "list"), ("dead", "show")):
+        address = ["CommandLineUgly/u"] if arguments[-1] in ("history", "show") else []
+        assert run(arguments[0], tmp_path / "f", *arguments[1:], *address) == 0
+        told = capsys.readouterr().out
+        assert "one\\ntwo \\x1b[31mred" in told and "\x1b" not in told
+
+
+def test_redrive_without_its_module(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A module that isn't there is named on one line."""
+    assert run("dead", folder, "redrive", "CommandLineShip/l/1", "--import", "no_such_module") == 2
+    assert "no module 'no_such_module'" in capsys.readouterr().err

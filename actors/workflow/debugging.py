@@ -16,7 +16,8 @@ import msgspec
 
 from ...runtime.actor import set_activation
 from ...runtime.error_text import shorten
-from ..errors import ErrorRecord, record_error
+from ...storage.errors import CallerError
+from ..errors import ErrorRecord, RunNotFound, record_error
 from .fold import Fold
 from .journal import Record, decode_records, journal_prefix
 from .journal_text import record_text
@@ -102,6 +103,8 @@ async def observe(engine: Engine, ref: Ref, records: list[tuple[int, Record]] | 
     if records is None:
         rows = engine.system.store.scan_prefix(journal_prefix(activation.prefix(b"")))
         await engine.system.store.wait_durable(activation.dep)
+        if not rows:
+            raise RunNotFound(f"there is no run {ref} any more; it was purged")
         records = decode_records(rows, str(ref))
     fold = Fold(records, str(ref))
     blank = cast("Workflow", activation.type.actor_class.__new__(activation.type.actor_class))
@@ -134,6 +137,10 @@ async def debug_records(
     engine: Engine, ref: Ref, every: list[tuple[int, Record]], at: int | None
 ) -> DebugView:
     """A run with these records as it was behind the one at position `at`, None for the last."""
+    if not every:
+        raise RunNotFound(f"there is no run {ref} any more; it was purged")
+    if at is not None and (type(at) is not int or at < 0):
+        raise CallerError(f"at is the position of a record, from 0 on; got {at!r}")
     shown = every if at is None else [one for one in every if one[0] <= at]
     run = await observe(engine, ref, shown or every[:1])
     try:
