@@ -181,7 +181,8 @@ class ChildOp(Op):
         run.working -= 1
         link = self.link()
         try:
-            if parent_of(run.engine, self.ref) == link:
+            # One that has ended is of an earlier run with this id: its outcome was told to that one.
+            if parent_of(run.engine, self.ref) == link and not has_ended(run.engine, self.ref):
                 return
             writes: Writes = {}
             arrivals = self._make_way(link, writes)
@@ -280,6 +281,11 @@ def parent_of(engine: Engine, ref: Ref) -> ParentLink | None:
         return None
     started = first_record(engine, activation)
     return started.parent
+
+
+def has_ended(engine: Engine, ref: Ref) -> bool:
+    """Whether a run that is there is over."""
+    return engine.has_ended(ref.activation or engine.system.directory.activate(ref))
 
 
 def first_record(engine: Engine, activation: Activation) -> StartedRecord:

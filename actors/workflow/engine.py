@@ -25,7 +25,7 @@ from ...runtime.errors import NotRunning
 from ...storage import layout
 from ...storage.errors import Damaged, StorageError, StorageFailed
 from ...storage.group_commit import Writes
-from ..errors import ErrorRecord, RunFailed, record_error
+from ..errors import ErrorRecord, RunFailed, RunNotFound, record_error
 from .arrivals import RESTING, Arrival, NothingArrives, live_run_of
 from .children import children_of, first_record, parent_of, tell_parent
 from .control import Control
@@ -562,6 +562,8 @@ class Engine:
         await self.system.store.wait_durable(activation.dep)
         if head.status == "stuck":
             raise RunFailed(str(ref), "stuck", head.error)
+        if self.system.store.get(ref.directory_key) is None:
+            raise RunNotFound(f"there is no run {ref} any more; it was purged")
         record = self.fold(activation).ended
         if isinstance(record, Finished):
             return bytes(record.value)

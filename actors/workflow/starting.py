@@ -64,7 +64,9 @@ class StartArrival:
         writes: Writes,
         *,
         paused: bool = False,
+        is_new: bool = False,
     ) -> None:
+        """`is_new`: nothing goes on, also where the id had a run before."""
         kind = cast("WorkflowType", activation.type)
         places = starts.engine.places
         self._starts = starts
@@ -78,7 +80,7 @@ class StartArrival:
         workflow = cast("Workflow", activation.instance)
         writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
         forget_position(activation)
-        created_ms = workflow.head.created_ms if started.generation else started.at_ms
+        created_ms = workflow.head.created_ms if started.generation and not is_new else started.at_ms
         workflow.head = RunHead(
             status,
             created_ms,
@@ -176,7 +178,10 @@ class Starts:
         if extra:
             writes.update(extra)
         started = self._started(encoded_input, options, None)
-        arrival = StartArrival(self, activation, started, decoded_input, writes)
+        if replaced is not None:  # its children have ids of their own: those of the former run may still end
+            generation = first_record(self.engine, activation).generation + 1
+            started = msgspec.structs.replace(started, generation=generation)
+        arrival = StartArrival(self, activation, started, decoded_input, writes, is_new=True)
         if writes_of is None:
             try:
                 number = activation.commit(writes)
