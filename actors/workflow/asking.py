@@ -140,7 +140,9 @@ class Asking:
             self._check_budget(requested)
         uses = self._uses
         nth = uses[name] = uses.get(name, 0) + 1
-        op = StepOp(self._me(), name, nth, function, plan, args, retry or kind.retry, thread, timeout_seconds)
+        # A call for the cast would be one of the dearer things that a step does here.
+        me: LiveRun = self  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+        op = StepOp(me, name, nth, function, plan, args, retry or kind.retry, thread, timeout_seconds)
         op.order = requested
         if undo is not None:
             self._check_undo(undo, name)

@@ -382,6 +382,7 @@ class Engine:
         activation = run.activation
         error = record.error if isinstance(record, Failed) else None
         arrivals: list[Arrival] = []
+        purge_ms: int | None = None
         try:
             for row in run.replies:
                 writes[row] = None
@@ -391,8 +392,10 @@ class Engine:
             saying = run.said_anything()
             if saying is not None:
                 saying.write(writes)
-            arrivals += self._tell_family(run, record, writes)
-            purge_ms = set_purge(activation, _STATUS_OF[type(record)], record.at_ms, writes)
+            if run.started.parent is not None or run.children is not None:
+                arrivals += self._tell_family(run, record, writes)
+            if run.type.retention_seconds:
+                purge_ms = set_purge(activation, _STATUS_OF[type(record)], record.at_ms, writes)
             number = run.record(record, writes)
         except StorageError as failure:
             _log.error("the end of %s could not be recorded: %s", activation.ref, failure)

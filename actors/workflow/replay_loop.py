@@ -129,7 +129,8 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         ready = self._ready
         if not ready:
             return
-        order_cancel_scopes()
+        if "anyio" in sys.modules:
+            order_cancel_scopes()
         outer, hooks = _get_running_loop(), sys.get_asyncgen_hooks()
         _set_running_loop(self)
         sys.set_asyncgen_hooks(None, self._generator_left)

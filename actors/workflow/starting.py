@@ -401,6 +401,7 @@ def _tenant_of(activation: Activation) -> str | None:
 
 
 def labels_of(started: Started) -> RunLabels | None:
-    """The labels that a run has when it begins."""
-    labels = RunLabels(started.ref, started.tenant, started.tags, started.state)
-    return None if labels == NO_LABELS else labels
+    """The labels that a run has when it begins; most have none."""
+    if not started.tags and started.ref is None and started.tenant is None and started.state is None:
+        return None
+    return RunLabels(started.ref, started.tenant, started.tags, started.state)
