@@ -11,6 +11,11 @@ from .table import number, plain, ratio_cell
 BEGIN = "<!-- figures: written by `python -m bench --markdown` -->"
 END = "<!-- /figures -->"
 
+COMPARED = (
+    "Holdfast compared: on its own line with the floor, 1 is as fast; on a peer's line how many times as "
+    "fast Holdfast is. By rates; in `latency` and `alarms` by median latencies. Peers got fewer items."
+)
+
 
 class NoMarks(ValueError):
     """A page that has no place for the figures."""
@@ -63,6 +68,7 @@ def make_markdown(report: Report) -> str:
                     )
                 )
         parts.append(make_table(rows))
+        parts.append(COMPARED)
     if report.growth:
         rows_of_growth: list[tuple[str, ...]] = [
             ("scenario", "what", "side", "cost of one, large over small (min - max)")

@@ -1,7 +1,8 @@
-"""Measuring cases in turn: floor, Holdfast, floor ..., so that what else the machine does falls on all."""
+"""Measuring cases in turn, to and fro, so that what else the machine does falls on all sides."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -22,6 +23,8 @@ SHORT_SECONDS = 1.5
 def measure_once(case: Case, side: Side, place: Path, slow_sync_seconds: float) -> Sample:
     """One repetition of one case on one side, in a fresh folder under ``place``."""
     folder = Path(tempfile.mkdtemp(dir=place))
+    # What the side before left in the caches would be written while this one waits for its syncs.
+    os.sync()
     try:
         return side.measure(case, folder, slow_sync_seconds + case.slow_sync_seconds)
     finally:
@@ -36,7 +39,7 @@ def measure_in_turn(
     repeat: int,
     tell: Callable[[str], None],
 ) -> tuple[Result, dict[str, str]]:
-    """All repetitions of one case: A B A B ...; more than ``repeat`` of them where they are short.
+    """All repetitions of one case: A B B A ...; more than ``repeat`` of them where they are short.
 
     Also why a side that failed is not among them.
     """
@@ -47,7 +50,8 @@ def measure_in_turn(
     for done in range(repeat * SHORT_FACTOR):
         if done >= repeat and time.perf_counter() - began > SHORT_SECONDS:
             break
-        for name, side in answering.items():
+        # To and fro: it is not always the same one that comes behind a side that left the disk worse off.
+        for name, side in list(answering.items())[:: 1 if done % 2 == 0 else -1]:
             if name in failed:
                 continue
             tell(f"{name}, {done + 1}" + (f" of {repeat}" if done < repeat else ""))

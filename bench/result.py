@@ -15,7 +15,7 @@ class Result:
     """All repetitions of one case, on every side that answered it."""
 
     case: Case
-    # By side, in the order measured.  The n-th sample of one side ran right before the n-th of the next.
+    # By side, in the order measured.  The n-th samples of all sides ran in one turn.
     samples: dict[str, list[Sample]] = field(default_factory=dict)
 
     def ratio(self, other: str = FLOOR) -> Figure | None:

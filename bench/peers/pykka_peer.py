@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from typing import Any
 
 import pykka
@@ -19,7 +20,7 @@ from .protocol import Task, serve
 
 def check(task: Task) -> dict[str, str]:
     """Its version."""
-    return {"pykka": pykka.__version__}
+    return {"pykka": version("pykka")}
 
 
 def drive_futures(items: Iterable[Any], in_flight: int, begin: Callable[[Any], Any]) -> Sample:

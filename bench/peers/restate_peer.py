@@ -203,8 +203,13 @@ def running(task: Task, blocks: int = 0) -> Iterator[int]:
             cwd=CHECKOUT,
             stdout=subprocess.DEVNULL,
         ),
+        # It has much to say on standard error that is no error of ours: a cluster that is not there.
         subprocess.Popen(
-            [server(), "--no-logo"], env=environment, cwd=task.folder, stdout=subprocess.DEVNULL
+            [server(), "--no-logo"],
+            env=environment,
+            cwd=task.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ),
     ]
     try:

@@ -13,6 +13,7 @@ from bench.progress import Progress
 from bench.report import FLOOR, HOLDFAST, read_report, write_report
 from bench.scenarios import DEFAULT_SCENARIOS, EXTRA_SCENARIOS, Case, Sizes, make_cases
 from bench.sides import load_sides, loop_factory
+from bench.workload import Sample
 from tests.bench.support import make_case, make_report
 
 
@@ -62,6 +63,31 @@ def test_main_measures_in_turn_and_writes_json(
     assert "writes/s" in captured.out
     assert "[2/2]" in captured.err
     assert sorted(tmp_path.iterdir()) == [chart, file]
+
+
+def test_sides_take_turns_to_and_fro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them always comes behind the same one, and each has as many repetitions."""
+    order: list[str] = []
+
+    class Recording:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def answers(self, case: Case) -> bool:
+            return True
+
+        def measure(self, case: Case, folder: Path, slow_sync_seconds: float) -> Sample:
+            order.append(self.name)
+            return Sample(1, 1.0, [1.0])
+
+    monkeypatch.setattr(measure, "SHORT_FACTOR", 1)
+    result, failed = measure.measure_in_turn(
+        make_case(), {name: Recording(name) for name in "abc"}, tmp_path, 0.0, 3, lambda text: None
+    )
+
+    assert "".join(order) == "abccbaabc"
+    assert [len(samples) for samples in result.samples.values()] == [3, 3, 3]
+    assert failed == {}
 
 
 def test_an_interrupted_run_reports_what_it_found(
