@@ -374,10 +374,10 @@ def test_p7_control_in_storms() -> None:
 @pytest.mark.parametrize("control", [False, True])
 def test_p7_messages_for_long(control: bool) -> None:
     """The same for longer."""
-    play(4_000, control=control)
+    play(600, control=control)
 
 
 @pytest.mark.slow
 def test_p7_messages_on_a_failing_disk_for_long() -> None:
     """The same for longer."""
-    play_roughly(4_000)
+    play_roughly(1_000)
