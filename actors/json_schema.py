@@ -25,8 +25,8 @@ def json_schema(hint: object) -> dict[str, object]:
 
 
 def _of_custom_type(hint: type) -> dict[str, object]:
+    """For msgspec, which takes `NotImplementedError` for "no schema" and says which type has none."""
     if hint is object:
-        return {
-            "description": "anything"
-        }  # an empty schema would say the same, but msgspec takes it for none
+        # An empty schema would say the same, but msgspec takes it for none.
+        return {"description": "anything"}
     raise NotImplementedError

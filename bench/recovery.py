@@ -26,7 +26,6 @@ STEPS = 3
 DEADLINE_SECONDS = 120.0
 
 Blocks = Callable[[Path, int, Callable[[], None]], Awaitable[None]]
-Resumes = Callable[[Path, int], Awaitable[list[float]]]
 
 
 def measure_recovery(block: Sequence[str], resume: Sequence[str], runs: int) -> Sample:

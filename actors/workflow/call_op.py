@@ -101,7 +101,7 @@ class CallOp(Op):
             run.activation.dep = max(run.activation.dep, number)
             if not run.dropped:
                 self._over()
-                run.arrived_in_task(outcome)
+                run.arrives_later(outcome)
 
         after_commit(turn, committed)
 

@@ -94,7 +94,7 @@ class EffectOp(Op):
             run.engine.cannot_record(run, error)
             return
         arrival.committed(number)
-        run.arrives_here(outcome)
+        run.arrives_later(outcome)
 
     def effect(self, writes: Writes) -> tuple[Any, object]:
         """Add the effect to `writes`; what to tell of the commit, and the result."""

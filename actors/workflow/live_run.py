@@ -310,14 +310,12 @@ class LiveRun(Asking):
         self._inbox.append(outcome)
         self.deliver_all()
 
-    def arrived_in_task(self, outcome: Outcome) -> None:
-        """The same from inside a task; a callback of the task that ends with it calls `deliver_all`."""
-        self._inbox.append(outcome)
+    def arrives_later(self, outcome: Outcome) -> None:
+        """The same where run() can't be driven now; whoever says so sees to it that it is delivered.
 
-    def arrives_here(self, outcome: Outcome) -> None:
-        """The same from an op that is done when it begins: delivered when all that was asked for has begun.
-
-        Else a loop of sends would go one call deeper with each.
+        From inside a task: a callback of the task that ends with it calls `deliver_all`.  From an op that is
+        done when it begins: when all that was asked for has begun, or a loop of sends would go one call
+        deeper with each.
         """
         self._inbox.append(outcome)
 
@@ -328,7 +326,7 @@ class LiveRun(Asking):
         except StorageError as error:
             self.engine.cannot_record(self, error)
             return
-        self.arrives_here(outcome)
+        self.arrives_later(outcome)
 
     def expect(self, records: Iterable[Record]) -> None:
         """Records from outside were staged; they are delivered in a callback of the loop, unless it rests."""

@@ -1,10 +1,35 @@
-"""What the tests of the simulation share: workflows to crash."""
+"""What the tests of the simulation share: workflows to crash, and the running of printed tests."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 
 from holdfast import Counter, Retry, Workflow
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_pasted(message: str, folder: Path) -> str:
+    """Run the test that a violation prints, alone in a file; it must fail.  Returns what pytest said."""
+    pasted = folder / "test_pasted.py"
+    pasted.write_text(message.partition("this test shows it:\n\n")[2])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(ROOT),
+        str(pasted),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
 
 
 async def add(n: int, by: int) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from holdfast import Counter, Runtime
 from holdfast.testing import Crash, ReplayViolation, check_replay, replay_property
 from holdfast.testing.storm import Storm
-from tests.testing.support import FiveSteps, Tally
+from tests.testing.support import FiveSteps, Tally, run_pasted
 from tests.testing.workflows import (
     ChargesTwice,
     CountsItsReplays,
@@ -28,7 +26,6 @@ from tests.testing.workflows import (
     make_bank_and_tries,
 )
 
-ROOT = Path(__file__).parents[2]
 ORDERS = st.builds(Order, st.sampled_from(["a", "b"]), st.integers(0, 1000), st.booleans())
 
 
@@ -139,24 +136,9 @@ def test_code_that_asks_for_other_steps_on_replay_is_found() -> None:
 def test_the_script_fails_in_the_same_way(tmp_path: Path) -> None:
     """What is printed is a whole test: pasted into a file it finds the same thing."""
     message = found(ChargesTwice)
-    script = message.partition("this test shows it:\n\n")[2]
-    pasted = tmp_path / "test_pasted.py"
-    pasted.write_text(script)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(ROOT),
-        str(pasted),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "outside saw something else" in done.stdout
-    assert "stormy: [0, 0]" in done.stdout
+    told = run_pasted(message, tmp_path)
+    assert "outside saw something else" in told
+    assert "stormy: [0, 0]" in told
 
 
 def test_a_story_is_checked_by_hand() -> None:

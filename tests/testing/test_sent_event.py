@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -13,8 +11,7 @@ from hypothesis import strategies as st
 from holdfast import CallerError, Workflow
 from holdfast.actors.errors import InvalidEvent
 from holdfast.testing import Crash, ReplayViolation, SentEvent, Storm, check_replay, replay_property
-
-ROOT = Path(__file__).parents[2]
+from tests.testing.support import run_pasted
 
 
 class Approve(msgspec.Struct, frozen=True):
@@ -96,22 +93,8 @@ def test_the_smallest_story_with_events_is_a_test_to_paste(tmp_path: Path) -> No
     message = str(caught.value)
     assert "events=[SentEvent('word', at=" in message
     assert message.count("Crash(") <= 1
-    pasted = tmp_path / "test_pasted.py"
-    pasted.write_text(message.partition("this test shows it:\n\n")[2])
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(ROOT),
-        str(pasted),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "run-1 ended otherwise" in done.stdout
+    told = run_pasted(message, tmp_path)
+    assert "run-1 ended otherwise" in told
 
 
 def test_runs_that_still_wait_are_compared_as_they_wait() -> None:
