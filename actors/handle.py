@@ -100,7 +100,9 @@ class Run(Generic[Out]):
             except asyncio.CancelledError:
                 engine.results.gave_up(self._ref, waiter)
                 raise
-        return cast("Out", cast("WorkflowType", self._ref.type).decode_output(encoded))
+        kind: WorkflowType = self._ref.type  # type: ignore[assignment]
+        out: Out = kind.decode_output(encoded)  # type: ignore[assignment]
+        return out
 
     async def status(self) -> RunStatus:
         """The run's status, once that is durable."""

@@ -127,7 +127,10 @@ class StartCalls(WorkflowCalls):
             )
             if scope is not None and row is not None and started:
                 scope.op.keep_reply(row, key_bytes, number)
-            await self.store.wait_durable(number)
+            # As `wait_durable` does it, without a coroutine of its own for each start.
+            waiter = self.store.group_commit.waiter(number)
+            if waiter is not None:
+                await waiter
         else:
             run_ref, number, _ = self.engine.starts.start_in(
                 turn, kind, normal, key_bytes, encoded, decoded, options

@@ -285,7 +285,7 @@ class ActorSystem:
         if key.__class__ is str:
             known = self.directory.refs_by_text.get((actor_type, key))
             if known is not None:
-                return cast("A", known)
+                return known  # type: ignore[return-value]
         kind = self.actor_types.by_class.get(actor_type)
         if kind is None:
             kind = self.type_of(actor_type)

@@ -128,7 +128,7 @@ class GroupCommit:
         if not puts:
             return self.newest
         if value_bytes is None:
-            value_bytes = sum(map(len, filter(None, writes.values())))
+            value_bytes = size_of(writes)
         size = value_bytes + 64 * puts  # the keys, roughly
         staged_bytes = self.staged_bytes + size
         if bounded and staged_bytes > self.max_staged_bytes:
@@ -196,11 +196,14 @@ class GroupCommit:
 
         Raises if it failed.
         """
-        batch = self._pending(number)
-        if batch is None:
-            if self._failed:
-                self.raise_if_failed(number)
-            return None
+        batch = self._gathering
+        if number != batch.number or not batch.writes:
+            pending = self._pending(number)
+            if pending is None:
+                if self._failed:
+                    self.raise_if_failed(number)
+                return None
+            batch = pending
         future = self._loop.create_future()
         batch.waiters.append(future)
         return future
@@ -210,11 +213,15 @@ class GroupCommit:
 
         That is at once when it is decided already.
         """
-        batch = self._pending(number)
-        if batch is None:
+        batch = self._gathering
+        if number == batch.number and batch.writes:
+            batch.callbacks.append(callback)
+            return
+        pending = self._pending(number)
+        if pending is None:
             callback(self.failure(number))
         else:
-            batch.callbacks.append(callback)
+            pending.callbacks.append(callback)
 
     def failure(self, number: int) -> StorageFailed | None:
         """Why commit `number` failed; None when it did not (or is not decided)."""
@@ -364,6 +371,16 @@ class GroupCommit:
         """Commit nothing more and tell nobody, as in a killed process: for simulations."""
         self._broken = reason
         self._writer.stop()
+
+
+def size_of(writes: Mapping[bytes, bytes | None]) -> int:
+    """Bytes of the values of a write set."""
+    # Most have two or three: `sum` of a generator would take twice as long.
+    size = 0
+    for value in writes.values():
+        if value is not None:
+            size += len(value)
+    return size
 
 
 def _first_of(failed: tuple[int, int, StorageFailed]) -> int:

@@ -42,6 +42,7 @@ from .group_commit import (
     DurableCallback,
     GroupCommit,
     Writes,
+    size_of,
 )
 from .keys import next_prefix
 from .reader_watch import OpenView
@@ -234,7 +235,7 @@ class Store:
         group = self.group_commit
         if reserve:
             return group.stage(writes, bounded=False)
-        size = sum(map(len, filter(None, writes.values())))
+        size = size_of(writes)
         if size > group.max_staged_bytes:
             raise InvalidValue(
                 f"one turn wrote {size} bytes, more than "

@@ -133,7 +133,8 @@ class Engine:
 
     def has_ended(self, activation: Activation) -> bool:
         """Whether a run is over."""
-        return cast("Workflow", activation.instance).head.status in ENDED
+        workflow: Workflow = activation.instance  # type: ignore[assignment]
+        return workflow.head.status in ENDED
 
     def make_live(self, run: LiveRun) -> LiveRun:
         """A run comes to memory, and is kept there while it works."""
@@ -547,7 +548,8 @@ class Engine:
     def result_waiter(self, ref: Ref) -> asyncio.Future[bytes] | None:
         """A future of the stored result of a run that goes on; None when it has ended or is stuck."""
         activation = ref.activation or self.system.directory.activate(ref)
-        status = cast("Workflow", activation.instance).head.status
+        workflow: Workflow = activation.instance  # type: ignore[assignment]
+        status = workflow.head.status
         if (
             status == "stuck"
             and ref.directory_key not in self._stuck_now

@@ -196,7 +196,8 @@ class LiveRun(Asking):
         kind, fold, started = self.type, self.fold, self.started
         if started.tags:
             self.said.tags.begin(started.tags)
-        run = cast("Callable[..., CoroutineType[Any, Any, object]]", cast("Any", self.workflow).run)
+        workflow: Any = self.workflow
+        run: Callable[..., CoroutineType[Any, Any, object]] = workflow.run
         if not kind.takes_input:
             coroutine = run()
         elif fold is None:

@@ -88,7 +88,8 @@ class MainTask(asyncio.Task[T]):  # pyright: ignore[reportGeneralTypeIssues]
     __slots__ = ()
 
     def __hash__(self) -> int:
-        return cast("ReplayLoop", self.get_loop()).first_hash
+        loop: ReplayLoop = self.get_loop()  # type: ignore[assignment]
+        return loop.first_hash
 
 
 class ReplayLoop(asyncio.AbstractEventLoop):

@@ -67,7 +67,8 @@ class StartArrival:
         is_new: bool = False,
     ) -> None:
         """`is_new`: nothing goes on, also where the id had a run before."""
-        kind = cast("WorkflowType", activation.type)
+        # A cast is a call, and what is done here is done for every run.
+        kind: WorkflowType = activation.type  # type: ignore[assignment]
         places = starts.engine.places
         self._starts = starts
         self._activation = activation
@@ -77,7 +78,7 @@ class StartArrival:
         if activation.stored:
             activation.renew()
         status: RunStatus = "paused" if paused else "running" if self._has_place else "queued"
-        workflow = cast("Workflow", activation.instance)
+        workflow: Workflow = activation.instance  # type: ignore[assignment]
         writes[position_key(journal_prefix(activation.prefix(b"")), 0)] = encode_record(started)
         forget_position(activation)
         created_ms = workflow.head.created_ms if started.generation and not is_new else started.at_ms

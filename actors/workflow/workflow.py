@@ -451,7 +451,7 @@ class Workflow(Actor):
     @property
     def runtime(self) -> Runtime:
         """The runtime that the run lives in."""
-        return cast("Runtime", super().runtime)
+        return self._activation.system  # type: ignore[return-value]
 
     @property
     def id(self) -> str:

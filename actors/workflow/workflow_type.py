@@ -157,7 +157,8 @@ class WorkflowType(ActorType):
 
     def index_keys(self, instance: object, owner: bytes) -> tuple[bytes, ...]:
         """As in `ActorType`: for the one index that each run has, and for its labels."""
-        head = cast("Workflow", instance).head
+        workflow: Workflow = instance  # type: ignore[assignment]
+        head = workflow.head
         by_status = self._status_prefixes[head.status] + encode_index_int(head.created_ms) + owner
         if head.labels is None:
             return (by_status,)
