@@ -60,7 +60,8 @@ class Directory:
         activation = Activation(self._system, ref)
         self._live[ref.directory_key] = activation
         ref.activation = activation
-        if ref.key.__class__ is str:
+        # What has no methods isn't asked for by `get`: runs.
+        if ref.key.__class__ is str and ref.type.methods:
             self.refs_by_text[ref.type.actor_class, ref.key] = ref
         return activation
 
@@ -101,7 +102,7 @@ class Directory:
         if self._live.get(activation.ref.directory_key) is activation:
             del self._live[activation.ref.directory_key]
             ref = activation.ref
-            if ref.key.__class__ is str:
+            if ref.key.__class__ is str and ref.type.methods:
                 self.refs_by_text.pop((ref.type.actor_class, ref.key), None)
         activation.drop()
 

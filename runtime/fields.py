@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from operator import attrgetter
-from typing import ClassVar, Final, cast, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, cast, get_origin, get_type_hints
 
 import msgspec
 
@@ -34,7 +34,10 @@ _TAKEN: Final = frozenset({"alarms", "indexes", "key", "name", "runtime", "stora
 class FieldPlan:
     """How the fields of one actor type are encoded, checked, restored and indexed."""
 
-    __slots__ = ("_decode", "_defaults", "_getter", "_struct", "_version", "actor_class", "indexes", "names")
+    __slots__ = (
+        "_before_value", "_decode", "_defaults", "_getter", "_struct", "_version", "actor_class", "indexes",
+        "names",
+    )  # fmt: skip
 
     def __init__(self, actor_class: type) -> None:
         """Read the annotations of `actor_class`.
@@ -71,12 +74,13 @@ class FieldPlan:
             raise InvalidActor(
                 f"a field of {actor_class.__name__} has a type that can't be stored: {error}"
             ) from error
-        self._getter: Callable[[object], tuple[object, ...]] | None = None
+        # The values, as a tuple; of a single field the value itself, as attrgetter has it.
+        self._getter: Callable[[object], Any] | None = attrgetter(*self.names) if self.names else None
+        # What stands before the value in the record of a single field, which is always the same: a run's
+        # head is written twice for each run.
+        self._before_value = b""
         if len(self.names) == 1:
-            get_one = attrgetter(self.names[0])
-            self._getter = lambda instance: (get_one(instance),)
-        elif self.names:
-            self._getter = attrgetter(*self.names)
+            self._before_value = ENCODER.encode(self._struct(self._version, None)).removesuffix(b"\xc0")
         self.indexes = _index_getters(actor_class, hints)
 
     def set_defaults(self, instance: object) -> None:
@@ -90,6 +94,8 @@ class FieldPlan:
         if getter is None:
             return b""
         try:
+            if self._before_value:
+                return self._before_value + ENCODER.encode(getter(instance))
             return ENCODER.encode(self._struct(self._version, *getter(instance)))
         except BAD_VALUE as error:
             raise InvalidResult(f"{where} left a field that can't be stored: {reason(error)}") from error

@@ -136,8 +136,9 @@ class ReplayLoop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         sys.set_asyncgen_hooks(None, self._generator_left)
         count = rounds = 0
-        ready += self._put_off
-        self._put_off = []
+        if self._put_off:
+            ready += self._put_off
+            self._put_off = []
         try:
             while ready:
                 rounds += 1

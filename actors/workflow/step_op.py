@@ -300,9 +300,10 @@ class StepScope(ExactCaller):
         op = self.op
         if self.over:
             raise StepOver(f"{self}: the attempt is over, so {ref}.{plan.name} is not called")
-        if ref.system is not op.run.engine.system:
+        system = ref.system
+        if system is not op.run.engine.system:
             return await _call_elsewhere(ref, plan, args, kwargs)
-        commits = op.run.engine.system.store.group_commit
+        commits = system.store.group_commit
         if plan.shared:
             args, kwargs = plan.check_arguments(args, kwargs, ref)
             # What it calls counts as called by the body.
