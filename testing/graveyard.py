@@ -16,6 +16,7 @@ import ctypes
 import dis
 import os
 import types
+from asyncio.tasks import _unregister_task  # pyright: ignore[reportPrivateUsage]  # for who extends asyncio
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,8 @@ def lay_to_rest(tasks: Iterable[asyncio.Task[Any]]) -> bool:
     for task in tasks:
         coroutine = task.get_coro()
         cast("Any", task)._log_destroy_pending = False  # known to asyncio alone
+        # What is kept must not make each later question for all tasks slower.
+        _unregister_task(task)
         if not isinstance(coroutine, types.CoroutineType):
             keep_for_good(task)
             all_closed = False

@@ -102,6 +102,28 @@ def test_clean_up_code_of_a_dead_process_never_runs(how: str) -> None:
     assert [*opened, "run left"] == TOLD
 
 
+def test_asyncio_forgets_the_tasks_of_the_dead() -> None:
+    """What is kept for good is not among all tasks, where it would make each later story slower."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def waits() -> None:
+        loops.append(asyncio.get_running_loop())
+        try:
+            await asyncio.sleep(100)
+        finally:
+            TOLD.append("left")
+
+    class Waits(Workflow):
+        async def run(self) -> None:
+            await self.step(waits)
+
+    with simulate(types=[Waits]) as sim:
+        sim.start(Waits, id="r")
+        sim.advance(1)
+        assert asyncio.all_tasks(loops[0])
+    assert not asyncio.all_tasks(loops[0])
+
+
 def test_a_living_process_does_clean_up() -> None:
     """Without a crash all of it runs, as ever."""
     with simulate() as sim:
