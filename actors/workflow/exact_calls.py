@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 import msgspec
 
 from ...runtime.call import run as run_turn
+from ...runtime.chain import after_commit, after_rollback
 from ...runtime.codec import decode_plain, encode_unchecked
 from ...runtime.errors import InvalidResult, UnknownMethod
 from ..errors import StepOver
@@ -52,6 +53,10 @@ class JoinedCall(msgspec.Struct, frozen=True, array_like=True):
     method: str
     arguments: msgspec.Raw
     row: bytes
+    # The id of the turn that it joined.
+    turn: bytes
+    # That turn is kept before the one that made the call, so its commit keeps the reply, too.
+    has_row: bool
 
 
 class ReplyWithJoined(msgspec.Struct, frozen=True, array_like=True):
@@ -161,7 +166,8 @@ class ExactCaller:
         op, calls = self.op, self.turn_calls()
         args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
         row = self.row_of(call_identity(ref, plan, encoded))
-        known = op.known_reply(row)
+        part = None if calls is None else calls.part_above(row)
+        known = op.known_reply(row) if part is None else (part, turn.dep)
         if known is not None:
             if calls is not None:
                 calls.rows.append(row)
@@ -188,7 +194,10 @@ class ExactCaller:
         if not kept.startswith(_WITH_JOINED):
             return number, plan.decode_result(kept), None
         found = _decode_with_joined(memoryview(kept)[1:])
+        calls = self.turn_calls()
         for one in found.joined:
+            if calls is None or not calls.lacks(one):
+                continue
             dep, _, error = await self._join_again(turn, one)
             if error is not None:
                 return max(dep, number), None, error
@@ -203,6 +212,7 @@ class ExactCaller:
         checked = plan.check_arguments(tuple(args), kwargs, ref)
         kept = NestedReply(self.attempt_of(), one.row, self.turn_calls())
         kept.request = (ref, plan, *checked)
+        kept.noted = one
         try:
             dep, reply, error = await run_turn(ref, plan, *checked, turn, kept)
         except BaseException as raised:
@@ -220,7 +230,7 @@ class TurnCalls(ExactCaller):
           -> part     it joined, or was @shared: what it left behind belongs to the turn that called it
     """
 
-    __slots__ = ("_attempt", "_id", "above", "is_part", "joined", "rows", "state", "turn")
+    __slots__ = ("_attempt", "_id", "above", "is_part", "joined", "parts", "rows", "state", "turn")
 
     def __init__(self, attempt: Attempt, id_: bytes, turn: Turn, above: TurnCalls | None = None) -> None:
         super().__init__(attempt.op)
@@ -237,6 +247,8 @@ class TurnCalls(ExactCaller):
         self.rows: list[bytes] = []
         # Calls made below it that joined a turn above it.
         self.joined: list[JoinedCall] = []
+        # Calls made below other turns that joined this one, by their rows, with the replies as they are kept.
+        self.parts: dict[bytes, tuple[JoinedCall, bytes]] | None = None
 
     def attempt_of(self) -> Attempt:
         """See `ExactCaller`."""
@@ -249,6 +261,62 @@ class TurnCalls(ExactCaller):
     def turn_calls(self) -> TurnCalls | None:
         """See `ExactCaller`."""
         return self
+
+    def note(self, one: JoinedCall, joined: TurnCalls) -> TurnCalls:
+        """A call made below this turn joined one above: those between go their own ways, so they note it.
+
+        Returns the first that is part of what was joined.
+        """
+        calls = self
+        while calls.turn is None or calls.turn.root is not joined.turn:
+            calls.joined.append(one)
+            assert calls.above is not None, "the turn that is joined is one of those above"
+            calls = calls.above
+        return calls
+
+    def of_turn(self, turn: Turn) -> TurnCalls:
+        """Those of a turn that this one's was called by, however deep."""
+        calls = self
+        while calls.turn is not turn:
+            assert calls.above is not None, "the turn that is joined is one of those above"
+            calls = calls.above
+        return calls
+
+    def take_part(self, one: JoinedCall, encoded: bytes) -> None:
+        """A call is part of this turn now."""
+        assert self.turn is not None, "only a turn that runs can be joined"
+        parts = self.parts
+        if parts is None:
+            parts = self.parts = {}
+        parts[one.row] = one, encoded
+
+        def rolled_back() -> None:
+            parts.pop(one.row, None)
+
+        after_rollback(self.turn, rolled_back)
+
+    def part_above(self, row: bytes) -> bytes | None:
+        """The reply to a call that this turn makes again, when it is part of a turn above by now."""
+        joined: TurnCalls | None = self
+        while joined is not None:
+            if joined.parts is not None and row in joined.parts:
+                one, encoded = joined.parts[row]
+                self.note(one, joined)
+                return encoded
+            joined = joined.above
+        return None
+
+    def lacks(self, one: JoinedCall) -> bool:
+        """Whether the turn that a noted call joined runs (again) and doesn't have it."""
+        joined: TurnCalls | None = self
+        while joined is not None and joined.id() != one.turn:
+            joined = joined.above
+        if joined is None:
+            return False  # what it joined is kept by now, and its effect with it
+        if joined.parts is None or one.row not in joined.parts:
+            return True
+        self.note(one, joined)
+        return False
 
     def ended(self, error: BaseException | None) -> None:
         """The turn has ended."""
@@ -308,20 +376,24 @@ class KeptReply(AnsweredCall):
         """See `ExactCall`; raises `StepOver` when the attempt is over."""
         if self.attempt.over:
             raise StepOver(f"{self.attempt}: the attempt is over, so {turn} is undone")
-        encoded = encode_reply(turn, reply)
         writes = turn.writes
+        if self.calls is not None:
+            writes.update(dict.fromkeys(self.calls.rows))
+        self.encoded = writes[self.row] = self._encode(turn, reply)
+
+    def _encode(self, turn: Turn, reply: object) -> bytes:
+        """The reply, with notes of calls that must perhaps be made again when it is taken."""
+        encoded = encode_reply(turn, reply)
         calls = self.calls
-        if calls is not None:
-            writes.update(dict.fromkeys(calls.rows))
-            if calls.joined:
-                encoded = _WITH_JOINED + encode_unchecked(ReplyWithJoined(msgspec.Raw(encoded), calls.joined))
-        self.encoded = writes[self.row] = encoded
+        if calls is None or not calls.joined:
+            return encoded
+        return _WITH_JOINED + encode_unchecked(ReplyWithJoined(msgspec.Raw(encoded), calls.joined))
 
 
 class NestedReply(KeptReply):
     """A call that a turn makes which itself answers such a call."""
 
-    __slots__ = ("among", "request")
+    __slots__ = ("among", "noted", "request")
 
     # The call itself, for the case that it joins.
     request: tuple[Ref, MethodPlan, tuple[object, ...], dict[str, object]]
@@ -330,6 +402,8 @@ class NestedReply(KeptReply):
         super().__init__(attempt, row)
         # The calls of the turn that makes it; None for a @shared method that an attempt called.
         self.among = among
+        # The note by which it is made again.
+        self.noted: JoinedCall | None = None
 
     def _make_calls(self, turn: Turn) -> TurnCalls:
         calls = super()._make_calls(turn)
@@ -341,10 +415,10 @@ class NestedReply(KeptReply):
         if self._is_left_behind(turn):
             if self.calls is not None:
                 turn.root.writes.update(dict.fromkeys(self.calls.rows))
-        elif turn.root is not turn:
-            self._note_joined(turn)
-        else:
+        elif turn.root is turn:
             super().keep(turn, reply)
+        else:
+            self._keep_as_part(turn, reply)
 
     def _is_left_behind(self, turn: Turn) -> bool:
         """Whether a turn above ended well without it: nobody repeats it, so it is a plain call."""
@@ -357,21 +431,47 @@ class NestedReply(KeptReply):
             calls = calls.above
         return False
 
-    def _note_joined(self, turn: Turn) -> None:
-        """It is part of a turn above.  Those between are kept alone, so they keep a note to make it again."""
+    def _keep_as_part(self, turn: Turn, reply: object) -> None:
+        """It joined a turn above, which has its effect now and remembers its reply; those between note it."""
         calls = self.among
-        assert calls is not None, "only a turn can be joined"
-        note: JoinedCall | None = None
-        while calls.turn is None or calls.turn.root is not turn.root:
-            if note is None:
-                ref, plan, args, kwargs = self.request
-                note = JoinedCall(
-                    ref.directory_key, plan.name, msgspec.Raw(encode_unchecked((args, kwargs))), self.row
-                )
-            calls.joined.append(note)
-            assert calls.above is not None, "the turn that is joined is one of those above"
+        while calls is not None and calls.turn is None:
             calls = calls.above
+        assert calls is not None and calls.turn is not None, "only a turn that runs can be joined"
+        one = self.noted
+        joined = calls.of_turn(turn.root)
+        if one is None and calls.turn.root is not turn.root:
+            ref, plan, args, kwargs = self.request
+            arguments = msgspec.Raw(encode_unchecked((args, kwargs)))
+            has_row = _is_above(calls.turn.root, turn.root)
+            one = JoinedCall(ref.directory_key, plan.name, arguments, self.row, joined.id(), has_row)
+        if one is not None:
+            if one.has_row:
+                super().keep(turn, reply)
+                self._remember(turn)
+            calls = calls.note(one, joined)
+            joined.take_part(one, self.encoded or self._encode(turn, reply))
         mine = self.calls
-        if mine is not None:
-            calls.rows += mine.rows  # deleted with what it is part of, and not by those in between
+        if mine is not None and mine.rows:
+            # Deleted with what it is part of, and not by those in between (where an earlier try that failed
+            # left them): it is made again when that is repeated.
+            between = self.among
+            while between is not None and between is not calls:
+                between.rows = [row for row in between.rows if row not in mine.rows]
+                between = between.above
+            calls.rows += mine.rows
             mine.rows = []
+
+    def _remember(self, turn: Turn) -> None:
+        """Its row is among the writes of a turn that goes on."""
+        op, row, encoded = self.attempt.op, self.row, self.encoded
+        op.keep_reply(row, encoded, turn.dep)
+        after_commit(turn, lambda number: op.keep_reply(row, encoded, number))
+        after_rollback(turn, lambda: op.forget_reply(row))
+
+
+def _is_above(turn: Turn, other: Turn) -> bool:
+    """Whether `other` was called, however deep, by `turn`: then it ends first."""
+    above = other.parent
+    while above is not None and above is not turn:
+        above = above.parent
+    return above is not None
