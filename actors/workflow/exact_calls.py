@@ -434,7 +434,8 @@ class NestedReply(KeptReply):
     def _keep_as_part(self, turn: Turn, reply: object) -> None:
         """It joined a turn above, which has its effect now and remembers its reply; those between note it."""
         calls = self.among
-        while calls is not None and calls.turn is None:
+        # What a @shared method calls counts as called by whoever called it.
+        while calls is not None and (calls.turn is None or calls.turn.shared):
             calls = calls.above
         assert calls is not None and calls.turn is not None, "only a turn that runs can be joined"
         one = self.noted

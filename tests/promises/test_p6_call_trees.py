@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holdfast import Actor, Retry, Workflow
+from holdfast import Actor, Retry, Workflow, shared
 from holdfast.testing import Crash, simulate
 from holdfast.testing.stored_state import kept_replies
 
@@ -33,6 +33,8 @@ class Call(msgspec.Struct, frozen=True):
     failures: int = 0
     # Time that passes in its turn.
     seconds: float = 0.0
+    # By way of a @shared method of another actor.
+    by_look: bool = False
 
 
 FAILED: dict[int, int] = {}
@@ -58,12 +60,22 @@ class Node(Actor):
     async def _ask(self, call: Call) -> int:
         while True:
             try:
+                if call.by_look:
+                    return await self.runtime.get(Window, call.key).look(call)
                 return await self.runtime.get(Node, call.key).work(call)
             except OSError:
                 pass  # and again
 
     async def count(self) -> int:
         return self.calls
+
+
+class Window(Actor):
+    """What only reads, and asks a node."""
+
+    @shared
+    async def look(self, call: Call) -> int:
+        return await self.runtime.get(Node, call.key).work(call)
 
 
 class Asks(Workflow):
@@ -113,6 +125,7 @@ def chains(draw: st.DrawFn) -> Call:
             draw(st.booleans()),
             draw(st.sampled_from([0, 0, 0, 1])),
             draw(st.sampled_from([0.0, 0.0, 0.5])),
+            draw(st.sampled_from([False, False, True])),
         )
 
     return chain([])
@@ -140,7 +153,7 @@ def every_call_counts_once(in_step: bool, call: Call, seed: int, crashes: list[C
     FAILED.clear()
     if not in_step:  # an error that run() doesn't catch would fail it: that is an answer, and not tried again
         call = msgspec.structs.replace(call, failures=0)
-    with simulate(seed=seed, types=[Node, Asks]) as sim:
+    with simulate(seed=seed, types=[Node, Window, Asks]) as sim:
         for crash in crashes:
             sim.crash_at(crash)
         run = sim.start(Asks, (in_step, call), id="r")
@@ -193,6 +206,10 @@ COMES_BACK = {
     ),
     "a turn that fails as a whole takes with it what joined it": (
         Call(1, [Call(2, [Call(1, [Call(2), Call(2, failures=1)], side_by_side=True)])]),
+        [],
+    ),
+    "what a @shared method calls counts as called by whoever called it": (
+        Call(1, [Call(2, [Call(3, [Call(2, [Call(3, by_look=True)])])], failures=1)]),
         [],
     ),
     "replies outlive the turn between": (
