@@ -259,6 +259,10 @@ async def _join(
         reply = plan.check_result(await plan.function(activation.instance, *args, **kwargs), turn)
         if root.over:
             raise TurnOver(f"{turn} joined {root}, which ended before it; await every call that a turn makes")
+        if activation.gone:
+            # What it joined is lost with a commit that failed meanwhile.  The turn that called back may not
+            # be, and must not go on as if this had happened.
+            raise activation.refusal(turn)
         if exact is not None:
             exact.keep(turn, reply)
         return turn.dep, reply, None

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast import Actor, Retry, Workflow, shared
-from holdfast.testing import Crash, simulate
+from holdfast.testing import Crash, Storm, simulate
 from holdfast.testing.stored_state import kept_replies
 
 
@@ -225,6 +225,19 @@ def test_p6_calls_that_come_back(case: str, in_step: bool) -> None:
     """Calls that join turns of their own chain, and call on."""
     call, crashes = COMES_BACK[case]
     every_chain_counts_once(in_step, call, 0, crashes)
+
+
+def test_p6_a_turn_that_was_called_back_is_lost_with_a_commit() -> None:
+    """2 calls back to 1, which joins and calls 5, whose commit fails; 2 itself rests on nothing that is lost.
+
+    It must not be kept all the same: 5 is called again, and comes back to it again.
+    """
+    pause = 0.5
+    call = Call(1, [Call(2, [Call(1, [Call(5, [Call(2)], seconds=pause)], seconds=pause)])])
+    with simulate(types=[Node, Asks]) as sim:
+        sim.face(Storm(failing_commits=(2,), slow_commits_ms=7))
+        assert sim.result(sim.start(Asks, (True, call), id="r")) == 5
+        assert [sim.call(Node, key).count() for key in (1, 2, 5)] == [2, 2, 1]
 
 
 @QUICK
