@@ -83,7 +83,7 @@ class BodyExit(ActorError):
 
 class StepOver(ActorError):
     """A step's body went on after its attempt ended (it timed out or was cancelled) and called an actor; or a
-    call that such an actor made went on after its turn was undone.
+    turn below it was undone, and a call that it made, or a task that it left behind, went on.
     """
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def who_asks(system: WorkflowCalls, what: str) -> tuple[StepScope | None, Turn | None]:
     """The step, or the turn, of this runtime that the calling code belongs to; neither for code outside.
 
-    Raises `CallerError` when the caller can't do `what`.
+    Raises `CallerError` when the caller can't do `what`, and `StepOver` for what a turn that is repeated left
+    behind.
     """
     caller = CALLER.get()
     if caller is None:
@@ -32,7 +33,11 @@ def who_asks(system: WorkflowCalls, what: str) -> tuple[StepScope | None, Turn |
         )
     if isinstance(caller, StepScope):
         return (caller, None) if caller.op.run.engine is system.engine else (None, None)
-    if isinstance(caller, Turn) and not caller.over and caller.activation.system is system:
+    if isinstance(caller, Turn) and caller.activation.system is system:
+        if caller.over:
+            if caller.exact is not None:
+                caller.exact.check_left_behind(caller)
+            return None, None
         if caller.shared:
             raise CallerError(f"a @shared method can't {what}; take the mark away")
         return None, caller

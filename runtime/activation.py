@@ -166,7 +166,7 @@ class Activation:
             ) from turn.poison
         if turn.joined:
             raise TurnOver(f"{turn}: calls that joined it still run; await every call that a turn makes")
-        if self.gone:
+        if self.gone or (self.system.failures and self.system.store.group_commit.failure(turn.dep)):
             raise self.refusal(turn)
         writes = turn.writes
         plan = self.type.fields

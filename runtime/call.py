@@ -36,7 +36,11 @@ async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: d
     if caller is None:
         turn = None
     elif isinstance(caller, Turn):
-        turn = None if caller.over else caller
+        turn = caller
+        if caller.over:
+            turn = None
+            if caller.exact is not None:
+                caller.exact.check_left_behind(caller)
     else:
         return await caller.call(ref, plan, args, kwargs)
     if args or kwargs:

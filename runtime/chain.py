@@ -48,6 +48,10 @@ class ExactCall(Protocol):
         """Make a call of the turn's, so that it takes effect exactly once, too."""
         ...
 
+    def check_left_behind(self, turn: Turn) -> None:
+        """A task that outlived the turn calls somebody: raise when the turn is repeated, and calls anew."""
+        ...
+
 
 class Turn:
     """One message being handled by one actor."""

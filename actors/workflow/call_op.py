@@ -72,7 +72,7 @@ class CallOp(Op):
         except BaseException as raised:
             answer.ended(raised)
             raise
-        if answer.calls is not None:
+        if answer.calls is not None or error is not None:
             answer.ended(error)
         if self.plan.shared and error is None:
             # Commits are ordered, so the record that is staged next can't be durable before what the reply
@@ -165,6 +165,7 @@ class RecordedReply(AnsweredCall):
 
     def __init__(self, op: CallOp) -> None:
         self.calls = None
+        self.undone = False
         self.op = op
 
     @property

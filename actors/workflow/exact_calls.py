@@ -156,6 +156,10 @@ class ExactCaller:
     def keep(self, turn: Turn, reply: object) -> None:
         """See `ExactCall`: only @shared methods are answered in the caller's own name, and keep nothing."""
 
+    def check_left_behind(self, turn: Turn) -> None:
+        """See `ExactCall`; raises `StepOver`: nothing keeps a @shared method from being repeated."""
+        raise StepOver(f"{turn} is over, so what it left behind calls nobody and starts nothing")
+
     async def call_within(
         self, turn: Turn, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> Reply:
@@ -332,10 +336,12 @@ class TurnCalls(ExactCaller):
 class AnsweredCall:
     """An exactly-once call, in the hands of the turn that answers it; see `ExactCall`."""
 
-    __slots__ = ("calls",)
+    __slots__ = ("calls", "undone")
 
     # Made when the turn calls somebody.
     calls: TurnCalls | None
+    # The turn has ended, and not well.
+    undone: bool
 
     def call_within(
         self, turn: Turn, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
@@ -351,9 +357,15 @@ class AnsweredCall:
 
     def ended(self, error: BaseException | None) -> None:
         """The turn has ended; `error` when it was undone."""
+        self.undone = error is not None
         calls, self.calls = self.calls, None
         if calls is not None:
             calls.ended(error)
+
+    def check_left_behind(self, turn: Turn) -> None:
+        """See `ExactCall`; raises `StepOver`."""
+        if self.undone or turn.shared:
+            raise StepOver(f"{turn} was not kept, so what it left behind calls nobody and starts nothing")
 
 
 class KeptReply(AnsweredCall):
@@ -363,6 +375,7 @@ class KeptReply(AnsweredCall):
 
     def __init__(self, attempt: Attempt, row: bytes) -> None:
         self.calls = None
+        self.undone = False
         self.attempt = attempt
         self.row = row
         # What was kept; empty when nothing was.
@@ -393,7 +406,7 @@ class KeptReply(AnsweredCall):
 class NestedReply(KeptReply):
     """A call that a turn makes which itself answers such a call."""
 
-    __slots__ = ("among", "noted", "request")
+    __slots__ = ("among", "is_part", "noted", "request")
 
     # The call itself, for the case that it joins.
     request: tuple[Ref, MethodPlan, tuple[object, ...], dict[str, object]]
@@ -404,6 +417,8 @@ class NestedReply(KeptReply):
         self.among = among
         # The note by which it is made again.
         self.noted: JoinedCall | None = None
+        # Its turn joined another one.
+        self.is_part = False
 
     def _make_calls(self, turn: Turn) -> TurnCalls:
         calls = super()._make_calls(turn)
@@ -420,6 +435,13 @@ class NestedReply(KeptReply):
         else:
             self._keep_as_part(turn, reply)
 
+    def check_left_behind(self, turn: Turn) -> None:
+        """See `ExactCall`; what joined, or was @shared, goes the way of the turn that called it."""
+        if not self.undone and (self.is_part or turn.shared):
+            self._is_left_behind(turn)
+        else:
+            super().check_left_behind(turn)
+
     def _is_left_behind(self, turn: Turn) -> bool:
         """Whether a turn above ended well without it: nobody repeats it, so it is a plain call."""
         calls = self.among
@@ -433,6 +455,7 @@ class NestedReply(KeptReply):
 
     def _keep_as_part(self, turn: Turn, reply: object) -> None:
         """It joined a turn above, which has its effect now and remembers its reply; those between note it."""
+        self.is_part = True
         calls = self.among
         # What a @shared method calls counts as called by whoever called it.
         while calls is not None and (calls.turn is None or calls.turn.shared):

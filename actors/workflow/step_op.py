@@ -322,7 +322,7 @@ class StepScope(ExactCaller):
                 kept.ended(raised)
                 self.take_back(row)
                 raise
-            if kept.calls is not None:
+            if kept.calls is not None or error is not None:
                 kept.ended(error)
             if error is None:
                 op.keep_reply(row, kept.encoded, dep)

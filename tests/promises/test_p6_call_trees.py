@@ -12,6 +12,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import msgspec
 import pytest
@@ -78,14 +79,22 @@ class Window(Actor):
         return await self.runtime.get(Node, call.key).work(call)
 
 
+How = Literal["by itself", "in a step", "in two steps at once"]
+
+
 class Asks(Workflow):
-    """Makes the first call, in a step or by itself."""
+    """Makes the first call, by itself or in steps."""
 
-    retry = Retry(20, 1.0, "constant", jitter=0)
+    retry = Retry(60, 1.0, "constant", jitter=0)
 
-    async def run(self, order: tuple[bool, Call]) -> int:
-        in_step, call = order
-        return await (self.step(self.ask, call) if in_step else self.ask(call))
+    async def run(self, order: tuple[How, Call]) -> int:
+        how, call = order
+        if how == "by itself":
+            return await self.ask(call)
+        first = self.step(self.ask, call, name="first")
+        if how == "in a step":
+            return await first
+        return sum(await asyncio.gather(first, self.step(self.ask, call, name="second")))
 
     async def ask(self, call: Call) -> int:
         return await self.runtime.get(Node, call.key).work(call)
@@ -143,21 +152,33 @@ CRASHES = st.lists(
     | st.builds(Crash, st.just("callback"), st.integers(1, 400)),
     max_size=6,
     unique=True,
+).map(tuple)
+COMMITS = st.lists(st.integers(1, 20), max_size=2, unique=True).map(tuple)
+STORMS = st.builds(
+    Storm,
+    seed=st.integers(0, 1000),
+    crashes=CRASHES,
+    failing_commits=COMMITS,
+    unknown_commits=COMMITS,
+    slow_commits_ms=st.sampled_from([0, 0, 7]),
 )
+HOW = st.sampled_from(get_args(How))
 QUICK = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
-def every_call_counts_once(in_step: bool, call: Call, seed: int, crashes: list[Crash]) -> None:
+def every_call_counts_once(how: How, call: Call, storm: Storm) -> None:
     FAILED.clear()
-    if not in_step:  # an error that run() doesn't catch would fail it: that is an answer, and not tried again
+    if how == "by itself":  # an error that run() doesn't catch would fail it: an answer, and not tried again
         call = msgspec.structs.replace(call, failures=0)
-    with simulate(seed=seed, types=[Node, Window, Asks]) as sim:
-        for crash in crashes:
-            sim.crash_at(crash)
-        run = sim.start(Asks, (in_step, call), id="r")
-        expected = Counter(one.key for one in all_of(call))
+    times = 2 if how == "in two steps at once" else 1
+    with simulate(seed=storm.seed, types=[Node, Window, Asks]) as sim:
+        sim.face(storm)
+        run = sim.start(Asks, (how, call), id="r")
+        expected = Counter(
+            {key: times * calls for key, calls in Counter(one.key for one in all_of(call)).items()}
+        )
         assert sim.result(run) == expected.total()
         sim.no_more_crashes()
         sim.run_until_idle()
@@ -166,18 +187,18 @@ def every_call_counts_once(in_step: bool, call: Call, seed: int, crashes: list[C
 
 
 @QUICK
-@given(st.booleans(), trees(), st.integers(0, 1000), CRASHES)
-def test_p6_trees_of_calls(in_step: bool, call: Call, seed: int, crashes: list[Crash]) -> None:
+@given(HOW, trees(), STORMS)
+def test_p6_trees_of_calls(how: How, call: Call, storm: Storm) -> None:
     """Exactly once at every depth."""
-    every_call_counts_once(in_step, call, seed, crashes)
+    every_call_counts_once(how, call, storm)
 
 
-def every_chain_counts_once(in_step: bool, call: Call, seed: int, crashes: list[Crash]) -> None:
+def every_chain_counts_once(how: How, call: Call, storm: Storm) -> None:
     # Calls that joined one turn side by side can't be told apart when one fails; then the whole turn fails
     # with them, which only a step tries again.
     mixed = any(one.side_by_side and len(one.calls) > 1 for one in all_of(call))
     fails = any(one.failures for one in all_of(call))
-    every_call_counts_once(in_step or (mixed and fails), call, seed, crashes)
+    every_call_counts_once("in a step" if how == "by itself" and mixed and fails else how, call, storm)
 
 
 # Each was made twice, or not at all, before notes told which turn a call had joined.
@@ -219,12 +240,12 @@ COMES_BACK = {
 }
 
 
-@pytest.mark.parametrize("in_step", [True, False])
+@pytest.mark.parametrize("how", ["by itself", "in a step"])
 @pytest.mark.parametrize("case", COMES_BACK)
-def test_p6_calls_that_come_back(case: str, in_step: bool) -> None:
+def test_p6_calls_that_come_back(case: str, how: How) -> None:
     """Calls that join turns of their own chain, and call on."""
     call, crashes = COMES_BACK[case]
-    every_chain_counts_once(in_step, call, 0, crashes)
+    every_chain_counts_once(how, call, Storm(crashes=tuple(crashes)))
 
 
 def test_p6_a_turn_that_was_called_back_is_lost_with_a_commit() -> None:
@@ -236,28 +257,37 @@ def test_p6_a_turn_that_was_called_back_is_lost_with_a_commit() -> None:
     call = Call(1, [Call(2, [Call(1, [Call(5, [Call(2)], seconds=pause)], seconds=pause)])])
     with simulate(types=[Node, Asks]) as sim:
         sim.face(Storm(failing_commits=(2,), slow_commits_ms=7))
-        assert sim.result(sim.start(Asks, (True, call), id="r")) == 5
+        assert sim.result(sim.start(Asks, ("in a step", call), id="r")) == 5
         assert [sim.call(Node, key).count() for key in (1, 2, 5)] == [2, 2, 1]
 
 
+def test_p6_a_turn_takes_a_reply_whose_commit_fails_on_the_way() -> None:
+    """2 fails and is called again, and takes the reply of 4, which comes back to it; that commit has failed.
+
+    What rests on it must not be kept: 4 is called again.
+    """
+    call = Call(1, [Call(2, [Call(4, [Call(2)])], failures=1)])
+    every_chain_counts_once("in two steps at once", call, Storm(seed=68, failing_commits=(2,)))
+
+
 @QUICK
-@given(st.booleans(), chains(), st.integers(0, 1000), CRASHES)
-def test_p6_chains_of_calls(in_step: bool, call: Call, seed: int, crashes: list[Crash]) -> None:
+@given(HOW, chains(), STORMS)
+def test_p6_chains_of_calls(how: How, call: Call, storm: Storm) -> None:
     """Exactly once for calls that come back, whatever they call then."""
-    every_chain_counts_once(in_step, call, seed, crashes)
+    every_chain_counts_once(how, call, storm)
 
 
 @pytest.mark.slow
 @settings(QUICK, max_examples=2_000)
-@given(st.booleans(), chains(), st.integers(0, 1000), CRASHES)
-def test_p6_many_chains_of_calls(in_step: bool, call: Call, seed: int, crashes: list[Crash]) -> None:
+@given(HOW, chains(), STORMS)
+def test_p6_many_chains_of_calls(how: How, call: Call, storm: Storm) -> None:
     """The same for longer."""
-    every_chain_counts_once(in_step, call, seed, crashes)
+    every_chain_counts_once(how, call, storm)
 
 
 @pytest.mark.slow
 @settings(QUICK, max_examples=3_000)
-@given(st.booleans(), trees(), st.integers(0, 1000), CRASHES)
-def test_p6_many_trees_of_calls(in_step: bool, call: Call, seed: int, crashes: list[Crash]) -> None:
+@given(HOW, trees(), STORMS)
+def test_p6_many_trees_of_calls(how: How, call: Call, storm: Storm) -> None:
     """The same for longer."""
-    every_call_counts_once(in_step, call, seed, crashes)
+    every_call_counts_once(how, call, storm)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -612,6 +612,87 @@ def test_a_call_that_outlives_its_turn_stands() -> None:
         assert HAPPENED == ["asked", "late"]
         assert sim.call(Purse, "a").get() == (1, 1)
         assert replies_kept(sim.runtime) == []
+
+
+LOOSE = {"starts": False}  # whether a run
+
+
+class Loose(Actor):
+    """Leaves a task behind that makes its call when the turn is over."""
+
+    async def leave(self, joins: bool) -> int:
+        HAPPENED.append("asked")
+        if joins:  # the call that joins leaves it behind
+            return await self.runtime.get(Between, "b").call_back()
+        return await self.loosen()
+
+    async def loosen(self) -> int:
+        task = asyncio.create_task(self._pay_later())
+        self.runtime.deps.get(set).add(task)
+        await asyncio.sleep(0.5)
+        if HAPPENED.count("asked") < 2:
+            raise OSError("the task goes on")
+        return await task
+
+    async def _pay_later(self) -> int:
+        await asyncio.sleep(0.6)
+        try:
+            if LOOSE["starts"]:
+                await cast(Runtime, self.runtime).start(ByTheDesk, 1)
+                return 1
+            return await self.runtime.get(Purse, "a").add(1)
+        except StepOver:
+            HAPPENED.append("refused")
+            return 0
+
+    @shared
+    async def glance(self) -> int:
+        """Ends well, which doesn't keep it from being repeated."""
+        self.runtime.deps.get(set).add(asyncio.create_task(self._pay_later()))
+        return 1
+
+
+class Between(Actor):
+    async def call_back(self) -> int:
+        return await self.runtime.get(Loose, "l").loosen()
+
+
+class AsksLoose(Workflow):
+    retry = Retry(3, 1.0, "constant", jitter=0)
+
+    async def run(self, given: tuple[str, bool]) -> int:
+        how, joins = given
+        got = await (self.step(self.ask, how, joins) if how != "run" else self.ask("glance", joins))
+        await self.sleep(10)
+        return got
+
+    async def ask(self, how: str, joins: bool) -> int:
+        loose = self.runtime.get(Loose, "l")
+        return await (loose.glance() if how == "glance" else loose.leave(joins))
+
+
+@pytest.mark.parametrize("starts", [False, True])
+@pytest.mark.parametrize("joins", [False, True])
+def test_what_a_turn_that_was_undone_left_behind_calls_nobody(
+    joins: bool, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repeated turn makes the call, or starts the run: made by both it would count twice."""
+    monkeypatch.setitem(LOOSE, "starts", starts)
+    with simulate(types=[Purse, Loose, Between, ByTheDesk], deps=[set[asyncio.Task[int]]()]) as sim:
+        assert sim.result(sim.start(AsksLoose, ("leave", joins), id="r")) == 1
+        assert HAPPENED == ["asked", "refused", "asked"]
+        sim.run_until_idle()
+        assert sim.call(Purse, "a").get() == (1, 1)
+        assert replies_kept(sim.runtime) == []
+
+
+@pytest.mark.parametrize("how", ["glance", "run"])
+def test_what_a_shared_method_left_behind_calls_nobody(how: str) -> None:
+    """Called by a step, and by run() itself."""
+    with simulate(types=[Purse, Loose, Between, ByTheDesk], deps=[set[asyncio.Task[int]]()]) as sim:
+        assert sim.result(sim.start(AsksLoose, (how, False), id="r")) == 1
+        assert HAPPENED == ["refused"]
+        assert sim.call(Purse, "a").get() == (0, 0)
 
 
 @pytest.mark.parametrize("where", ["step", "run"])
