@@ -16,7 +16,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from ..storage.errors import StorageFailed
-from .chain import CALLER, ENDED, Turn, block, find_cycle, turn_in_chain, unblock
+from .chain import CALLER, ENDED, Turn, block, find_cycle, lost_in_chain, turn_in_chain, unblock
 from .errors import DeadlockError, NotRunning, TurnOver
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ async def run(
     """
     system = ref.system
     while True:
+        if system.failures and (lost := lost_in_chain(parent, ref)) is not None:
+            raise lost.activation.refusal(lost)
         activation = ref.activation
         if activation is None:
             activation = system.directory.activate(ref)

@@ -117,6 +117,24 @@ def turn_in_chain(turn: Turn | None, activation: Activation) -> Turn | None:
     return None
 
 
+def lost_in_chain(turn: Turn | None, ref: Ref) -> Turn | None:
+    """The turn of this chain that runs on an activation of `ref` which a failed commit has dropped, if any.
+
+    Nothing can join it any more, and beside it the call would not belong to it.
+    """
+    while turn is not None:
+        if (
+            turn.activation.gone
+            and not turn.shared
+            and not turn.over
+            and turn.activation.ref.directory_key == ref.directory_key
+            and turn.activation.system is ref.system
+        ):
+            return turn
+        turn = turn.parent
+    return None
+
+
 def before_stage(turn: Turn, callback: Callable[[Writes], None]) -> None:
     """Call `callback(writes)` when the turn has ended well, just before its write set is staged.
 

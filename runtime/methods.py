@@ -17,6 +17,7 @@ import msgspec
 from .codec import BAD_VALUE, ENCODER, SCALARS, reason
 from .error_text import shorten
 from .errors import InvalidActor, InvalidArgument, InvalidResult
+from .identity import in_order, may_hold_sets
 
 Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -34,15 +35,16 @@ def shared(method: Method) -> Method:
     return method
 
 
-_decode_stored = msgspec.msgpack.Decoder(tuple[list[Any], dict[str, Any]]).decode
+_decode_stored = msgspec.msgpack.Decoder(tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]).decode
 
 
 class MethodPlan:
     """One callable method of an actor type."""
 
     __slots__ = (
-        "_decode_all", "_decode_result", "_parameters", "_positional", "_required_positional",
-        "_result_scalar", "_signature", "function", "name", "required", "returns_value", "shared",
+        "_decode_all", "_decode_result", "_may_hold_sets", "_parameters", "_positional",
+        "_required_positional", "_result_scalar", "_signature", "function", "name", "required",
+        "returns_value", "shared",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +85,7 @@ class MethodPlan:
         self._required_positional = len(required)
         if any(parameter.kind is parameter.KEYWORD_ONLY for parameter in required):
             self._required_positional = len(positional) + 1
+        self._may_hold_sets = may_hold_sets(hints.get(one.name, Any) for one in parameters)
         every = [hints.get(parameter.name, Any) for parameter in positional]
         every = [Any if hint is object else hint for hint in every]
         self._decode_all = msgspec.msgpack.Decoder(tuple[tuple(every)] if every else tuple[()]).decode  # type: ignore[misc]
@@ -114,20 +117,37 @@ class MethodPlan:
     def encode_arguments(
         self, args: tuple[object, ...], kwargs: dict[str, object], ref: object
     ) -> tuple[tuple[object, ...], dict[str, object], bytes]:
-        """The arguments copied and checked, and bytes that are the same for the same arguments."""
+        """The arguments copied and checked, and bytes that are the same for the same arguments, in every
+        process.
+        """
         if not kwargs and len(args) == len(self._positional) >= self._required_positional:
             try:
                 encoded = ENCODER.encode(args)
-                return self._decode_all(encoded), kwargs, encoded
+                copied = self._decode_all(encoded)
+                return copied, kwargs, ENCODER.encode(in_order(args)) if self._may_hold_sets else encoded
             except BAD_VALUE:
                 pass  # the other way finds out which argument it is
-        args, kwargs = self.check_arguments(args, kwargs, ref)
-        return args, kwargs, ENCODER.encode((args, sorted(kwargs.items())))
+        copies, named = self.check_arguments(args, kwargs, ref)
+        if not self._may_hold_sets:
+            return copies, named, ENCODER.encode((copies, sorted(named.items())))
+        bound = self._signature.bind(*args, **kwargs)  # the copies may have lost their sets
+        return copies, named, ENCODER.encode(in_order((bound.args, sorted(bound.kwargs.items()))))
 
     def decode_arguments(self, encoded: bytes | msgspec.Raw) -> tuple[tuple[object, ...], dict[str, object]]:
         """What `store_arguments` made of arguments; raises `InvalidArgument` when they don't fit any more."""
         args, kwargs = _decode_stored(encoded)
-        return self.check_arguments(tuple(args), kwargs, "stored call")
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArgument(f"stored call of {self.name}{self._signature}: {error}") from None
+        for name, value in bound.arguments.items():
+            try:
+                bound.arguments[name] = self._parameters[name][1](value)
+            except BAD_VALUE as error:
+                raise InvalidArgument(
+                    f"stored call of {self.name}: argument {name!r}: {reason(error)}"
+                ) from None
+        return bound.args, bound.kwargs
 
     def store_arguments(
         self, args: tuple[object, ...], kwargs: dict[str, object], ref: object

@@ -7,8 +7,20 @@ A call's id is derived from its caller's: the callee, the method, the arguments,
 of that caller it is.  The callee's commit keeps the reply under that id, in a REPLY row of the run.  When the
 caller is tried again, it makes the same calls, and gets what is kept in place of a second effect.
 
+A call may come back to an actor of its own chain.  Then it joins the turn that runs there, its target: its
+effect is part of that turn, and is lost with it, while the turns between the two are kept or lost by
+themselves.  So those note it with their replies: when such a reply is taken in place of a call, what it notes
+is made again if the target runs again and lacks it.  The target remembers what is part of it.
+
+    A calls B, B calls A.j        A.j is part of A's turn; B's reply notes it
+    A is lost, B is not           A runs again, takes B's reply, and A.j is made again
+
+The target's commit keeps the reply, too, where the target itself answers a turn: who made the call may be
+repeated later than the target.  It may also be repeated when the target failed and that was caught; the turn
+that caught it keeps the replies then (`TurnCalls.settled`), since in the end they had no effect.
+
 A row is deleted in the commit that makes it needless: that of the turn that made the call, since that turn is
-not repeated any more; at the latest that of the step's outcome.
+not repeated any more; at the latest that of the step's or the call's outcome.
 
 Promises
   * P6: a call made by a workflow takes effect exactly once; so does a call made by the turn that answers it,
@@ -19,13 +31,13 @@ Promises
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
 from ...runtime.call import run as run_turn
 from ...runtime.chain import after_commit, after_rollback
-from ...runtime.codec import decode_plain, encode_unchecked
+from ...runtime.codec import encode_unchecked
 from ...runtime.errors import InvalidResult, UnknownMethod
 from ..errors import StepOver
 from .step_plan import MAX_RESULT_BYTES
@@ -43,7 +55,7 @@ _CALL_DIGEST_BYTES: Final = 16
 _CALL_NUMBER_BYTES: Final = 4
 _ID_BYTES: Final = _CALL_DIGEST_BYTES + _CALL_NUMBER_BYTES
 # What a row begins with that holds more than a reply; no MessagePack begins with it.
-_WITH_JOINED: Final = b"\xc1"
+_WITH_NOTES: Final = b"\xc1"
 
 
 class JoinedCall(msgspec.Struct, frozen=True, array_like=True):
@@ -54,19 +66,17 @@ class JoinedCall(msgspec.Struct, frozen=True, array_like=True):
     arguments: msgspec.Raw
     row: bytes
     # The id of the turn that it joined.
-    turn: bytes
-    # That turn is kept before the one that made the call, so its commit keeps the reply, too.
-    has_row: bool
+    target: bytes
 
 
-class ReplyWithJoined(msgspec.Struct, frozen=True, array_like=True):
+class ReplyWithNotes(msgspec.Struct, frozen=True, array_like=True):
     """A reply, and the calls made on the way to it that joined a turn further up than the call itself."""
 
     reply: msgspec.Raw
-    joined: list[JoinedCall]
+    notes: list[JoinedCall]
 
 
-_decode_with_joined = msgspec.msgpack.Decoder(ReplyWithJoined).decode
+_decode_with_notes = msgspec.msgpack.Decoder(ReplyWithNotes).decode
 
 
 class Attempt(Protocol):
@@ -163,31 +173,38 @@ class ExactCaller:
     async def call_within(
         self, turn: Turn, ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> Reply:
-        """See `ExactCall`."""
-        attempt = self.attempt_of()
+        """A call of the turn's.  Raises `StepOver` when nothing of it would be kept."""
+        attempt, calls = self.attempt_of(), self.turn_calls()
+        args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
+        if calls is not None and calls.is_left_behind(turn):
+            return await run_turn(ref, plan, args, kwargs, turn, None)
         if attempt.over:
             raise StepOver(f"{attempt}: the attempt is over, so {ref}.{plan.name} is not called")
-        op, calls = self.op, self.turn_calls()
-        args, kwargs, encoded = plan.encode_arguments(args, kwargs, ref)
+        op = self.op
         row = self.row_of(call_identity(ref, plan, encoded))
         part = None if calls is None else calls.part_above(row)
         known = op.known_reply(row) if part is None else (part, turn.dep)
-        if known is not None:
-            if calls is not None:
-                calls.rows.append(row)
-            return await self._answer_again(turn, plan, *known)
-        kept = NestedReply(attempt, row, calls)
-        kept.request = (ref, plan, args, kwargs)
+        kept: NestedReply | None = None
+        if known is None:
+            kept = NestedReply(attempt, row, calls)
+            kept.request = (ref, plan, args, kwargs)
+        elif calls is not None:
+            calls.rows.append(row)
         try:
-            dep, reply, error = await run_turn(ref, plan, args, kwargs, turn, kept)
+            if known is not None:
+                dep, reply, error = await self._answer_again(turn, plan, *known)
+            else:
+                dep, reply, error = await run_turn(ref, plan, args, kwargs, turn, kept)
         except BaseException as raised:
-            kept.ended(raised)
+            if kept is not None:
+                kept.ended(raised)
             self.take_back(row)
             raise
-        kept.ended(error)
+        if kept is not None:
+            kept.ended(error)
         if error is not None:
             self.take_back(row)
-        elif kept.encoded:
+        elif kept is not None and kept.encoded:
             op.keep_reply(row, kept.encoded, dep)
             if calls is not None:
                 calls.rows.append(row)
@@ -195,11 +212,11 @@ class ExactCaller:
 
     async def _answer_again(self, turn: Turn, plan: MethodPlan, kept: bytes, number: int) -> Reply:
         """What a call got when it was made before; its turn is not run again, what it changed above is."""
-        if not kept.startswith(_WITH_JOINED):
+        if not kept.startswith(_WITH_NOTES):
             return number, plan.decode_result(kept), None
-        found = _decode_with_joined(memoryview(kept)[1:])
+        found = _decode_with_notes(memoryview(kept)[1:])
         calls = self.turn_calls()
-        for one in found.joined:
+        for one in found.notes:
             if calls is None or not calls.lacks(one):
                 continue
             dep, _, error = await self._join_again(turn, one)
@@ -212,13 +229,12 @@ class ExactCaller:
         plan = ref.type.methods.get(one.method)
         if plan is None:
             raise UnknownMethod(f"{ref.type.name} has no method {one.method!r} any more; {turn} needs it")
-        args, kwargs = cast("tuple[list[object], dict[str, object]]", decode_plain(one.arguments))
-        checked = plan.check_arguments(tuple(args), kwargs, ref)
+        args, kwargs = plan.decode_arguments(one.arguments)
         kept = NestedReply(self.attempt_of(), one.row, self.turn_calls())
-        kept.request = (ref, plan, *checked)
+        kept.request = (ref, plan, args, kwargs)
         kept.noted = one
         try:
-            dep, reply, error = await run_turn(ref, plan, *checked, turn, kept)
+            dep, reply, error = await run_turn(ref, plan, args, kwargs, turn, kept)
         except BaseException as raised:
             kept.ended(raised)
             raise
@@ -230,11 +246,12 @@ class TurnCalls(ExactCaller):
     """The calls that one turn makes while it answers a call that takes effect exactly once.
 
     going -> kept     its commit is staged; calls that it left behind are plain ones from then on
-          -> undone   calls that it left behind are undone, since the repeated turn makes them anew
+          -> undone   calls that it left behind are undone, since the repeated turn makes them anew; so are
+                      those of a @shared method that an attempt called: nothing keeps that from being repeated
           -> part     it joined, or was @shared: what it left behind belongs to the turn that called it
     """
 
-    __slots__ = ("_attempt", "_id", "above", "is_part", "joined", "parts", "rows", "state", "turn")
+    __slots__ = ("_attempt", "_id", "above", "is_part", "notes", "parts", "rows", "settled", "state", "turn")
 
     def __init__(self, attempt: Attempt, id_: bytes, turn: Turn, above: TurnCalls | None = None) -> None:
         super().__init__(attempt.op)
@@ -249,10 +266,14 @@ class TurnCalls(ExactCaller):
         self.is_part = turn.shared or turn.root is not turn
         # Rows of its calls, which its commit deletes.
         self.rows: list[bytes] = []
-        # Calls made below it that joined a turn above it.
-        self.joined: list[JoinedCall] = []
+        # Calls made below it that joined a turn above it, by their rows.
+        self.notes: dict[bytes, JoinedCall] = {}
         # Calls made below other turns that joined this one, by their rows, with the replies as they are kept.
         self.parts: dict[bytes, tuple[JoinedCall, bytes]] | None = None
+        # Replies to calls that joined a turn which failed below this one: they have no effect, but who made
+        # them decided by them, and may be repeated.  So its commit keeps them, until the outcome of the step:
+        # it can't be told when the last of those is kept.
+        self.settled: dict[bytes, bytes] = {}
 
     def attempt_of(self) -> Attempt:
         """See `ExactCaller`."""
@@ -266,15 +287,36 @@ class TurnCalls(ExactCaller):
         """See `ExactCaller`."""
         return self
 
-    def note(self, one: JoinedCall, joined: TurnCalls) -> TurnCalls:
+    def is_left_behind(self, turn: Turn) -> bool:
+        """Whether a turn above ended well without this one: nobody repeats it, so it is a plain one.
+
+        Raises `StepOver` when a turn above was undone.
+        """
+        calls = self.above
+        return calls is not None and calls.has_left_behind(turn)
+
+    def has_left_behind(self, turn: Turn) -> bool:
+        """The same for a turn that was called by this one, or by one further up."""
+        calls: TurnCalls | None = self
+        while calls is not None:
+            if calls.state == "kept":
+                return True
+            if calls.state == "undone":
+                raise StepOver(
+                    f"{self._attempt}: the turn that called {turn} was undone, so this one is, too"
+                )
+            calls = calls.above
+        return False
+
+    def note(self, one: JoinedCall, target: TurnCalls) -> TurnCalls:
         """A call made below this turn joined one above: those between go their own ways, so they note it.
 
-        Returns the first that is part of what was joined.
+        Returns the first that is part of the target.
         """
         calls = self
-        while calls.turn is None or calls.turn.root is not joined.turn:
-            calls.joined.append(one)
-            assert calls.above is not None, "the turn that is joined is one of those above"
+        while calls.turn is None or calls.turn.root is not target.turn:
+            calls.notes[one.row] = one
+            assert calls.above is not None, "the target is one of those above"
             calls = calls.above
         return calls
 
@@ -282,55 +324,67 @@ class TurnCalls(ExactCaller):
         """Those of a turn that this one's was called by, however deep."""
         calls = self
         while calls.turn is not turn:
-            assert calls.above is not None, "the turn that is joined is one of those above"
+            assert calls.above is not None, "the target is one of those above"
+            calls = calls.above
+        return calls
+
+    def of_id(self, id_: bytes) -> TurnCalls | None:
+        """Those of the turn with this id, among this one and those above."""
+        calls: TurnCalls | None = self
+        while calls is not None and calls.id() != id_:
             calls = calls.above
         return calls
 
     def take_part(self, one: JoinedCall, encoded: bytes) -> None:
         """A call is part of this turn now."""
         assert self.turn is not None, "only a turn that runs can be joined"
-        parts = self.parts
+        parts, settled = self.parts, self.settled
         if parts is None:
             parts = self.parts = {}
         parts[one.row] = one, encoded
+        settled.pop(one.row, None)
 
         def rolled_back() -> None:
-            parts.pop(one.row, None)
+            if parts.pop(one.row, None) is not None:
+                settled[one.row] = encoded
 
         after_rollback(self.turn, rolled_back)
 
     def part_above(self, row: bytes) -> bytes | None:
         """The reply to a call that this turn makes again, when it is part of a turn above by now."""
-        joined: TurnCalls | None = self
-        while joined is not None:
-            if joined.parts is not None and row in joined.parts:
-                one, encoded = joined.parts[row]
-                self.note(one, joined)
+        target: TurnCalls | None = self
+        while target is not None:
+            if target.parts is not None and row in target.parts:
+                one, encoded = target.parts[row]
+                self.note(one, target)
                 return encoded
-            joined = joined.above
+            target = target.above
         return None
 
     def lacks(self, one: JoinedCall) -> bool:
-        """Whether the turn that a noted call joined runs (again) and doesn't have it."""
-        joined: TurnCalls | None = self
-        while joined is not None and joined.id() != one.turn:
-            joined = joined.above
-        if joined is None:
-            return False  # what it joined is kept by now, and its effect with it
-        if joined.parts is None or one.row not in joined.parts:
+        """Whether the target of a noted call runs (again) and doesn't have it; notes it, too, if it does."""
+        target = self.of_id(one.target)
+        if target is None or target.turn is None:
+            return False  # it is kept by now, and the call's effect with it
+        if target.parts is None or one.row not in target.parts:
             return True
-        self.note(one, joined)
+        self.note(one, target)
         return False
 
     def ended(self, error: BaseException | None) -> None:
         """The turn has ended."""
-        self.turn = None
-        if error is not None or (self.is_part and self.above is None):
+        turn, self.turn = self.turn, None
+        assert turn is not None, "it ends once"
+        above = self.above
+        if error is not None or (self.is_part and above is None):
             self.state = "undone"
         else:
             self.state = "part" if self.is_part else "kept"
-        if self.above is not None and self.state != "kept":
-            self.above.rows += self.rows  # no commit of its own deletes them
+        if above is None:
+            return
+        if self.state != "kept":
+            above.rows += self.rows  # no commit of its own deletes them
+            above.settled.update(self.settled)
 
 
 class AnsweredCall:
@@ -398,9 +452,17 @@ class KeptReply(AnsweredCall):
         """The reply, with notes of calls that must perhaps be made again when it is taken."""
         encoded = encode_reply(turn, reply)
         calls = self.calls
-        if calls is None or not calls.joined:
+        if calls is None or not calls.notes:
             return encoded
-        return _WITH_JOINED + encode_unchecked(ReplyWithJoined(msgspec.Raw(encoded), calls.joined))
+        noted = ReplyWithNotes(msgspec.Raw(encoded), list(calls.notes.values()))
+        with_notes = _WITH_NOTES + encode_unchecked(noted)
+        if len(with_notes) > MAX_RESULT_BYTES:
+            raise InvalidResult(
+                f"{turn} returned to a workflow, and {len(calls.notes)} calls below it came back to actors "
+                f"further up with arguments of {len(with_notes) - len(encoded)} bytes: at most "
+                f"{MAX_RESULT_BYTES} are kept with a reply, so store large ones elsewhere"
+            )
+        return with_notes
 
 
 class NestedReply(KeptReply):
@@ -427,75 +489,73 @@ class NestedReply(KeptReply):
 
     def keep(self, turn: Turn, reply: object) -> None:
         """See `ExactCall`; raises `StepOver` when the attempt, or a turn above, is over in vain."""
-        if self._is_left_behind(turn):
-            if self.calls is not None:
-                turn.root.writes.update(dict.fromkeys(self.calls.rows))
+        if self.among is not None and self.among.has_left_behind(turn):
+            self._keep_nothing(turn)
         elif turn.root is turn:
             super().keep(turn, reply)
+            if self.calls is not None:
+                for row, encoded in self.calls.settled.items():
+                    self._put(turn, row, encoded)
         else:
             self._keep_as_part(turn, reply)
 
     def check_left_behind(self, turn: Turn) -> None:
         """See `ExactCall`; what joined, or was @shared, goes the way of the turn that called it."""
-        if not self.undone and (self.is_part or turn.shared):
-            self._is_left_behind(turn)
-        else:
+        if self.undone or not (self.is_part or turn.shared):
             super().check_left_behind(turn)
+        elif self.among is not None:
+            self.among.has_left_behind(turn)
 
-    def _is_left_behind(self, turn: Turn) -> bool:
-        """Whether a turn above ended well without it: nobody repeats it, so it is a plain call."""
-        calls = self.among
-        while calls is not None:
-            if calls.state == "kept":
-                return True
-            if calls.state == "undone":
-                raise StepOver(f"{self.attempt}: the turn that called {turn} was undone, so this one is, too")
-            calls = calls.above
-        return False
+    def _keep_nothing(self, turn: Turn) -> None:
+        """It is a plain call by now: no row that was put for it stays."""
+        calls = self.calls
+        if calls is not None:
+            writes = turn.root.writes
+            writes.update(dict.fromkeys(calls.rows))
+            for row in calls.parts or ():
+                writes.pop(row, None)
 
     def _keep_as_part(self, turn: Turn, reply: object) -> None:
         """It joined a turn above, which has its effect now and remembers its reply; those between note it."""
         self.is_part = True
-        calls = self.among
+        maker = self.among
         # What a @shared method calls counts as called by whoever called it.
-        while calls is not None and (calls.turn is None or calls.turn.shared):
-            calls = calls.above
-        assert calls is not None and calls.turn is not None, "only a turn that runs can be joined"
+        while maker is not None and (maker.turn is None or maker.turn.shared):
+            maker = maker.above
+        assert maker is not None and maker.turn is not None, "only a turn that runs can be joined"
+        target = maker.of_turn(turn.root)
+        # The first above that is part of the target, as this call is.
+        part_of = maker
         one = self.noted
-        joined = calls.of_turn(turn.root)
-        if one is None and calls.turn.root is not turn.root:
+        if one is None and maker.turn.root is not turn.root:
             ref, plan, args, kwargs = self.request
             arguments = msgspec.Raw(encode_unchecked((args, kwargs)))
-            has_row = _is_above(calls.turn.root, turn.root)
-            one = JoinedCall(ref.directory_key, plan.name, arguments, self.row, joined.id(), has_row)
+            one = JoinedCall(ref.directory_key, plan.name, arguments, self.row, target.id())
         if one is not None:
-            if one.has_row:
-                super().keep(turn, reply)
-                self._remember(turn)
-            calls = calls.note(one, joined)
-            joined.take_part(one, self.encoded or self._encode(turn, reply))
+            # First, since it may raise: nothing is noted of a call that is undone.
+            encoded = self._encode(turn, reply)
+            if target.above is not None:
+                # Who made the call may be repeated when the target is kept already.
+                self._put(turn, self.row, encoded)
+            part_of = maker.note(one, target)
+            target.take_part(one, encoded)
         mine = self.calls
         if mine is not None and mine.rows:
             # Deleted with what it is part of, and not by those in between (where an earlier try that failed
             # left them): it is made again when that is repeated.
             between = self.among
-            while between is not None and between is not calls:
+            while between is not None and between is not part_of:
                 between.rows = [row for row in between.rows if row not in mine.rows]
                 between = between.above
-            calls.rows += mine.rows
+            part_of.rows += mine.rows
             mine.rows = []
+        if mine is not None:
+            target.settled.update(mine.settled)
+            mine.settled = {}
 
-    def _remember(self, turn: Turn) -> None:
-        """Its row is among the writes of a turn that goes on."""
-        op, row, encoded = self.attempt.op, self.row, self.encoded
-        op.keep_reply(row, encoded, turn.dep)
+    def _put(self, turn: Turn, row: bytes, encoded: bytes) -> None:
+        """Keep a reply in the commit of a turn that may go on: known only when that is staged."""
+        op = self.attempt.op
+        turn.root.writes[row] = encoded
         after_commit(turn, lambda number: op.keep_reply(row, encoded, number))
         after_rollback(turn, lambda: op.forget_reply(row))
-
-
-def _is_above(turn: Turn, other: Turn) -> bool:
-    """Whether `other` was called, however deep, by `turn`: then it ends first."""
-    above = other.parent
-    while above is not None and above is not turn:
-        above = above.parent
-    return above is not None

@@ -1,9 +1,9 @@
 """P6 in depth: actors that call actors that call actors, by one call of a workflow, crashed again and again.
 
 A tree says who calls whom, one after the other or side by side, and whose error is caught and the call made
-again.  In a chain, calls come back to actors that called them, and join their turns; those call on, and come
-back again.  Whatever happens on the way, every actor counts each of its calls exactly once, and no reply is
-left behind.
+again, or caught for good.  In a chain, calls come back to actors that called them, and join their turns; they
+call on, and come back again.  Whatever happens on the way, every actor counts each of its calls exactly once,
+but for turns that failed for good and what joined them, and no reply is left behind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import pytest
@@ -36,9 +36,19 @@ class Call(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     # By way of a @shared method of another actor.
     by_look: bool = False
+    # Every turn that answers it raises at its end; its caller goes on without.
+    refuses: bool = False
+    # So many times its caller waits for `PATIENCE_SECONDS` only, and then calls again.
+    hurries: int = 0
 
 
+PATIENCE_SECONDS = 0.3
 FAILED: dict[int, int] = {}
+HURRIED: dict[int, int] = {}
+
+
+class Refused(Exception):
+    """A turn that fails for good."""
 
 
 class Node(Actor):
@@ -56,16 +66,27 @@ class Node(Actor):
         if FAILED.get(call.key, 0) < call.failures:
             FAILED[call.key] = FAILED.get(call.key, 0) + 1
             raise OSError("the turn fails after all that it called succeeded")
+        if call.refuses:
+            raise Refused
         return 1 + sum(counted)
 
     async def _ask(self, call: Call) -> int:
         while True:
+            patience = None
+            if HURRIED.get(call.key, 0) < call.hurries:
+                HURRIED[call.key] = HURRIED.get(call.key, 0) + 1
+                patience = PATIENCE_SECONDS
+            node: Any = self.runtime.get(Node, call.key)
             try:
-                if call.by_look:
-                    return await self.runtime.get(Window, call.key).look(call)
-                return await self.runtime.get(Node, call.key).work(call)
+                async with asyncio.timeout(patience):
+                    if call.by_look:
+                        return await self.runtime.get(Window, call.key).look(call)
+                    got: int = await node.work(call)
+                    return got
             except OSError:
-                pass  # and again
+                pass  # and again (a TimeoutError is one, too)
+            except Refused:
+                return 0
 
     async def count(self) -> int:
         return self.calls
@@ -114,6 +135,8 @@ def trees(draw: st.DrawFn) -> Call:
             # The first call's failures are the step's, and its attempts.
             draw(st.sampled_from([0, 0, 1, 2])),
             draw(st.sampled_from([0.0, 0.0, 0.5])),
+            refuses=depth > 0 and draw(st.sampled_from([False, False, False, True])),
+            hurries=draw(st.sampled_from([0, 0, 0, 1])) if depth > 0 else 0,
         )
 
     return tree(0)
@@ -124,20 +147,57 @@ def chains(draw: st.DrawFn) -> Call:
     """Calls four deep at most, half of them back to an actor that they come from."""
     keys = itertools.count(1)
 
-    def chain(above: list[int]) -> Call:
+    def chain(above: list[int], alone: bool) -> Call:
         comes_back = bool(above) and draw(st.booleans())
         key = draw(st.sampled_from(above)) if comes_back else next(keys)
-        below = [chain([*above, key]) for _ in range(draw(st.integers(0, 2)))] if len(above) < 4 else []
+        side_by_side = draw(st.booleans())
+        # Calls that joined one turn side by side can't be told apart when one fails for good.
+        alone = alone and not side_by_side
+        below: list[Call] = []
+        if len(above) < 4:
+            below = [chain([*above, key], alone) for _ in range(draw(st.integers(0, 2)))]
         return Call(
             key,
             below,
-            draw(st.booleans()),
+            side_by_side,
             draw(st.sampled_from([0, 0, 0, 1])),
             draw(st.sampled_from([0.0, 0.0, 0.5])),
             draw(st.sampled_from([False, False, True])),
+            refuses=alone and bool(above) and draw(st.sampled_from([False, False, False, True])),
+            hurries=draw(st.sampled_from([0, 0, 0, 1])) if alone and above else 0,
         )
 
-    return chain([])
+    return chain([], True)
+
+
+def counts(call: Call) -> tuple[Counter[int], int]:
+    """How often every actor is to have counted in the end, and what the call returns."""
+    done: Counter[int] = Counter()
+    running: dict[int, Counter[int]] = {}
+
+    def work(call: Call) -> int:
+        joins = call.key in running
+        mine = running.setdefault(call.key, Counter())
+        before = mine.copy()
+        mine[call.key] += 1
+        got = 1
+        for one in call.calls:
+            try:
+                got += work(one)
+            except Refused:
+                pass
+        if not joins:
+            del running[call.key]
+        if call.refuses:
+            mine.clear()
+            mine.update(before)
+            raise Refused
+        if not joins:
+            done.update(mine)
+        return got
+
+    got = work(call)
+    return done, got
 
 
 def all_of(call: Call) -> Iterator[Call]:
@@ -168,37 +228,44 @@ QUICK = settings(
 )
 
 
-def every_call_counts_once(how: How, call: Call, storm: Storm) -> None:
+def every_call_counts_once(how: How, call: Call, storm: Storm, forgets: bool = False) -> None:
+    """`forgets`: what failed before the process died fails anew."""
     FAILED.clear()
+    HURRIED.clear()
     if how == "by itself":  # an error that run() doesn't catch would fail it: an answer, and not tried again
         call = msgspec.structs.replace(call, failures=0)
     times = 2 if how == "in two steps at once" else 1
-    with simulate(seed=storm.seed, types=[Node, Window, Asks]) as sim:
+    expected, result = counts(call)
+    with simulate(
+        seed=storm.seed,
+        types=[Node, Window, Asks],
+        setup=(lambda runtime: FAILED.clear()) if forgets else None,
+    ) as sim:
         sim.face(storm)
         run = sim.start(Asks, (how, call), id="r")
-        expected = Counter(
-            {key: times * calls for key, calls in Counter(one.key for one in all_of(call)).items()}
-        )
-        assert sim.result(run) == expected.total()
+        assert sim.result(run) == times * result
         sim.no_more_crashes()
         sim.run_until_idle()
-        assert {key: sim.call(Node, key).count() for key in expected} == expected
+        counted = {key: sim.call(Node, key).count() for key in {one.key for one in all_of(call)}}
+        assert counted == {key: times * expected[key] for key in counted}
         assert kept_replies(sim.runtime) == []
 
 
 @QUICK
-@given(HOW, trees(), STORMS)
-def test_p6_trees_of_calls(how: How, call: Call, storm: Storm) -> None:
+@given(HOW, trees(), STORMS, st.booleans())
+def test_p6_trees_of_calls(how: How, call: Call, storm: Storm, forgets: bool) -> None:
     """Exactly once at every depth."""
-    every_call_counts_once(how, call, storm)
+    every_call_counts_once(how, call, storm, forgets)
 
 
-def every_chain_counts_once(how: How, call: Call, storm: Storm) -> None:
+def every_chain_counts_once(how: How, call: Call, storm: Storm, forgets: bool = False) -> None:
     # Calls that joined one turn side by side can't be told apart when one fails; then the whole turn fails
     # with them, which only a step tries again.
     mixed = any(one.side_by_side and len(one.calls) > 1 for one in all_of(call))
     fails = any(one.failures for one in all_of(call))
-    every_call_counts_once("in a step" if how == "by itself" and mixed and fails else how, call, storm)
+    every_call_counts_once(
+        "in a step" if how == "by itself" and mixed and fails else how, call, storm, forgets
+    )
 
 
 # Each was made twice, or not at all, before notes told which turn a call had joined.
@@ -231,6 +298,26 @@ COMES_BACK = {
     ),
     "what a @shared method calls counts as called by whoever called it": (
         Call(1, [Call(2, [Call(3, [Call(2, [Call(3, by_look=True)])])], failures=1)]),
+        [],
+    ),
+    "a turn that failed for good called one between, which isn't called again": (
+        Call(1, [Call(2, [Call(1, [Call(3, [Call(2)], refuses=True)])])]),
+        [Crash("commit", 2, "after")],
+    ),
+    "what joined a turn that failed for good has no effect, also when it is made again": (
+        Call(1, [Call(2, [Call(3, [Call(1, [Call(3)])], refuses=True)])], failures=1),
+        [],
+    ),
+    "what joined a call that failed once is known when its turn is repeated": (
+        Call(1, [Call(2, [Call(3, [Call(1, [Call(3)], failures=1)])])], failures=1),
+        [Crash("commit", 2, "after")],
+    ),
+    "so is what joined by way of one that failed for good": (
+        Call(
+            1,
+            [Call(2, [Call(1, [Call(3, [Call(2), Call(3, refuses=True)], refuses=True)])], failures=1)],
+            failures=1,
+        ),
         [],
     ),
     "replies outlive the turn between": (
@@ -270,24 +357,31 @@ def test_p6_a_turn_takes_a_reply_whose_commit_fails_on_the_way() -> None:
     every_chain_counts_once("in two steps at once", call, Storm(seed=68, failing_commits=(2,)))
 
 
+def test_p6_a_call_comes_back_to_a_turn_that_is_lost() -> None:
+    """The commit that 1 rests on fails while it makes again what 2 noted: that must be no turn by itself."""
+    below = Call(6, [Call(7, [Call(8), Call(1)]), Call(9)], side_by_side=True)
+    above = Call(1, [Call(2, [Call(3, [Call(4, [Call(5)])]), below], side_by_side=True)], side_by_side=True)
+    every_chain_counts_once("in two steps at once", above, Storm(seed=1, failing_commits=(14, 6)))
+
+
 @QUICK
-@given(HOW, chains(), STORMS)
-def test_p6_chains_of_calls(how: How, call: Call, storm: Storm) -> None:
+@given(HOW, chains(), STORMS, st.booleans())
+def test_p6_chains_of_calls(how: How, call: Call, storm: Storm, forgets: bool) -> None:
     """Exactly once for calls that come back, whatever they call then."""
-    every_chain_counts_once(how, call, storm)
+    every_chain_counts_once(how, call, storm, forgets)
 
 
 @pytest.mark.slow
 @settings(QUICK, max_examples=2_000)
-@given(HOW, chains(), STORMS)
-def test_p6_many_chains_of_calls(how: How, call: Call, storm: Storm) -> None:
+@given(HOW, chains(), STORMS, st.booleans())
+def test_p6_many_chains_of_calls(how: How, call: Call, storm: Storm, forgets: bool) -> None:
     """The same for longer."""
-    every_chain_counts_once(how, call, storm)
+    every_chain_counts_once(how, call, storm, forgets)
 
 
 @pytest.mark.slow
 @settings(QUICK, max_examples=3_000)
-@given(HOW, trees(), STORMS)
-def test_p6_many_trees_of_calls(how: How, call: Call, storm: Storm) -> None:
+@given(HOW, trees(), STORMS, st.booleans())
+def test_p6_many_trees_of_calls(how: How, call: Call, storm: Storm, forgets: bool) -> None:
     """The same for longer."""
-    every_call_counts_once(how, call, storm)
+    every_call_counts_once(how, call, storm, forgets)
