@@ -102,6 +102,8 @@ class Engine:
         # What runs in place of a step's function; a simulation counts, replaces and fails bodies with it.
         self.wrap_body: Callable[[StepOp, Callable[..., object]], Callable[..., object]] | None = None
         self._live: set[LiveRun] = set()
+        # Children that are to be asked to end.
+        self._given_up: list[tuple[Ref, ParentLink, str]] = []
 
     # -- opening and closing -------------------------------------------------------------------------------
 
@@ -267,6 +269,7 @@ class Engine:
 
         An alarm wakes the run, its place is free, memory may let it go.
         """
+        self._cancel_all()
         activation = run.activation
         writes: Writes = {}
         try:
@@ -298,6 +301,7 @@ class Engine:
 
     def paused(self, run: LiveRun) -> None:
         """Nothing of a run that was paused is in progress any more: it leaves memory."""
+        self._cancel_all()
         activation = run.activation
         writes: Writes = {}
         try:
@@ -594,8 +598,19 @@ class Engine:
         return first_record(self, activation) if run is None else run.started
 
     def cancel_later(self, ref: Ref, link: ParentLink, reason: str) -> None:
-        """Ask a child to end, in the next callback: who gives it up has no write set to do it in."""
-        self.system.loop.call_soon(self._cancel_now, ref, link, reason)
+        """Ask a child to end, in the next callback: who gives it up has no write set to do it in.
+
+        Sooner when its parent comes to rest before: only a parent that counts as running on disk is taken up
+        again after a crash, and tells the child then.
+        """
+        if not self._given_up:
+            self.system.loop.call_soon(self._cancel_all)
+        self._given_up.append((ref, link, reason))
+
+    def _cancel_all(self) -> None:
+        given_up, self._given_up = self._given_up, []
+        for ref, link, reason in given_up:
+            self._cancel_now(ref, link, reason)
 
     def _cancel_now(self, ref: Ref, link: ParentLink, reason: str) -> None:
         if self._stopped or parent_of(self, ref) != link:

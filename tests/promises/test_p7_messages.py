@@ -367,6 +367,18 @@ def test_p7_two_ways_that_take_no_time() -> None:
     assert told.result[0] == [[[0, [[0, "said 1"]]], [1, [[1, "said 2"]]]]]
 
 
+def test_p7_a_child_that_was_given_up_is_told_before_its_parent_rests() -> None:
+    """The process dies between the two; the parent sleeps on, and the child must not go on meanwhile."""
+    Place.quick = True
+    child = ["child", 2, ["seq", ["step", 5, 0, False, True]], False]
+    story = Story(["gather", ["first", ["until", 1, 4], child], ["sleep", 6]])
+    calm, places, _ = real(story)
+    assert calm.begun == []
+    for place in places:
+        stormy, _, _ = real(story, Storm(crashes=(place,)))
+        assert not differs(calm, stormy), place
+
+
 def test_p7_messages_on_a_failing_disk() -> None:
     """Commits that fail or have no known outcome, few places, little memory: nothing acknowledged is lost."""
     play_roughly(80)
