@@ -116,6 +116,10 @@ class RunNotFound(CallerError, LookupError):
     """There is no run with this id."""
 
 
+class TopicNotFound(CallerError, LookupError):
+    """A hub keeps no message on this topic."""
+
+
 class RunFailed(ActorError):
     """Asked for the result of a run that failed, was terminated or is stuck."""
 

@@ -22,6 +22,7 @@ from ..storage.errors import CallerError
 from ..storage.store import MIN_FREE_BYTES, Store
 from .actions.once import ActionHub
 from .durable_queue import Queue
+from .hub.sockets import Sockets
 from .queue_batch import Batch
 from .queue_binding import BindingConsumer
 from .queue_consumer import Consumer, ConsumerOptions
@@ -88,6 +89,7 @@ class Runtime(ScheduleCalls):
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
         self.actions = ActionHub(self)
+        self.sockets = Sockets(self)
         self.schedule_watch = ScheduleWatch(self)
 
     # -- queues --------------------------------------------------------------------------------------------
@@ -215,10 +217,12 @@ class Runtime(ScheduleCalls):
         await super().close()
 
     async def _stop_consuming(self) -> None:
+        self.sockets.stop()
         await self.queues.stop()
         await self.actions.stop()
 
     def _stop_parts(self) -> None:
+        self.sockets.stop()
         self.queues.abandon()
         self.actions.abandon()
         super()._stop_parts()

@@ -17,6 +17,9 @@ from holdfast.actors.dead_letter import DeadLetter
 from holdfast.actors.durable_queue import DeadMessage, Queue, QueueStats
 from holdfast.actors.errors import DeadlinePassed, ErrorRecord, Fatal, RunEnded, RunFailed, StepError
 from holdfast.actors.handle import Run
+from holdfast.actors.hub.frames import HubMessage
+from holdfast.actors.hub.hub_socket import HubSocket
+from holdfast.actors.hub.web_socket_hub import TopicInfo, WebSocketHub
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.queue_consumer import Consumer
 from holdfast.actors.run_info import RunInfo
@@ -71,6 +74,8 @@ __all__ = [
     "Event",
     "Fatal",
     "HoldfastError",
+    "HubMessage",
+    "HubSocket",
     "Limits",
     "Message",
     "Node",
@@ -96,6 +101,8 @@ __all__ = [
     "StorageFailed",
     "Table",
     "Tenant",
+    "TopicInfo",
+    "WebSocketHub",
     "Workflow",
     "WorkflowContext",
     "WorkflowInfo",

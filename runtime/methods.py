@@ -196,11 +196,18 @@ class MethodPlan:
             ) from None
 
 
+def hooks_of(actor_class: type) -> frozenset[str]:
+    """Names of an actor class that only the runtime calls."""
+    hooks: frozenset[str] = getattr(actor_class, "_holdfast_hooks", HOOKS)
+    return hooks
+
+
 def method_plans(actor_class: type) -> dict[str, MethodPlan]:
     """The plans of all methods that may be called from outside."""
     plans: dict[str, MethodPlan] = {}
+    hooks = hooks_of(actor_class)
     for name in dir(actor_class):
-        if name.startswith("_") or name in HOOKS:
+        if name.startswith("_") or name in hooks:
             continue
         attribute = inspect.getattr_static(actor_class, name)
         if inspect.iscoroutinefunction(attribute):

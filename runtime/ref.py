@@ -14,7 +14,7 @@ from ..storage import layout
 from .address import ActorKey, show_address
 from .call import invoke
 from .errors import PrivateMethod, UnknownMethod
-from .methods import HOOKS
+from .methods import hooks_of
 
 if TYPE_CHECKING:
     from .activation import Activation
@@ -61,7 +61,7 @@ class Ref:
             raise PrivateMethod(
                 f"{where} is private: a name that begins with an underscore can't be called from outside"
             )
-        if name in HOOKS:
+        if name in hooks_of(self.type.actor_class):
             raise PrivateMethod(f"{where} is a hook: only the runtime calls it")
         if hasattr(self.type.actor_class, name):
             raise PrivateMethod(

@@ -1,0 +1,109 @@
+"""A hub's client over a WebSocket.
+
+    asked -> refused (HTTP 403), or accepted -> frames out, messages in -> closed by one of both, or gone
+
+Reading and writing go on side by side.  A client that doesn't take its frames is cut off by the hub
+(hub_socket.py); then nothing is waited for any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Final, cast
+
+import anyio
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from ..actors.hub.hub_socket import ABNORMAL, MAX_REASON_BYTES, TOO_BIG, HubSocket
+from ..storage.errors import CallerError, Overloaded
+from .origins import is_allowed
+from .topics import hub_ref, wanted_topics
+
+if TYPE_CHECKING:
+    from ..actors.hub.web_socket_hub import HasSockets, WebSocketHub
+
+MAX_MESSAGE_BYTES: Final = 1 << 20
+CLOSE_SECONDS: Final = 5.0
+# What it doesn't take, it takes no close frame behind.
+CUT_OFF_SECONDS: Final = 0.5
+_REFUSED: Final = 1008
+_LATER: Final = 1013
+
+_log = logging.getLogger("holdfast.service")
+
+
+async def serve_websocket(
+    websocket: WebSocket,
+    hub: WebSocketHub,
+    *,
+    topics: Iterable[str],
+    user: str | None = None,
+    tags: Iterable[str] = (),
+    origins: Collection[str] = (),
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> None:
+    """Serve one client of a hub until it is gone; the endpoint of a WebSocket route awaits it.
+
+    topics    what the client gets; `since` in its address says what it has already (topics.py)
+    user, tags   what the hub finds it by; whoever calls this has checked who it is
+    origins   pages of other hosts that may connect; pages of this host, and programs, always may
+    max_message_bytes   what a client says at most at once; with more it is closed with 1009
+
+    Who is refused gets HTTP 403: for the origin, `since`, a hub that is full, or since `on_connect` raised
+    a `PermissionError` or a `CallerError`.
+    """
+    ref = hub_ref(hub)
+    if not is_allowed(websocket, origins):
+        await websocket.close(_REFUSED, "pages of this origin may not connect")
+        return
+    sockets = cast("HasSockets", ref.system).sockets
+    try:
+        async with sockets.connect(
+            hub, topics=wanted_topics(websocket, ref, topics), user=user, tags=tags
+        ) as socket:
+            await websocket.accept()
+            await _exchange(websocket, socket, max_message_bytes)
+    except (CallerError, PermissionError) as error:
+        if websocket.application_state is not WebSocketState.CONNECTING:
+            raise  # of what came later
+        code = _LATER if isinstance(error, Overloaded) else _REFUSED
+        await websocket.close(code, str(error).encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+
+
+async def _exchange(websocket: WebSocket, socket: HubSocket, max_message_bytes: int) -> None:
+    async with anyio.create_task_group() as group:
+
+        async def read() -> None:
+            while True:
+                message = await websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    socket.peer_closed(message.get("code") or ABNORMAL, message.get("reason") or "")
+                    group.cancel_scope.cancel()
+                    return
+                text, data = message.get("text"), message.get("bytes")
+                said: str | bytes = text if text is not None else data or b""
+                if len(said) > max_message_bytes:
+                    socket.close(TOO_BIG, f"a message has at most {max_message_bytes} bytes")
+                    return
+                await socket.received(said)
+
+        async def write() -> None:
+            while (frames := await socket.next_frames()) is not None:
+                for frame in frames:
+                    await websocket.send_text(frame)
+            group.cancel_scope.cancel()
+
+        async def watch() -> None:
+            await socket.cut_off.wait()  # what waits to be sent, waits in vain
+            group.cancel_scope.cancel()
+
+        group.start_soon(read)
+        group.start_soon(write)
+        group.start_soon(watch)
+    if socket.close_code is not None and websocket.client_state is WebSocketState.CONNECTED:
+        with anyio.move_on_after(CUT_OFF_SECONDS if socket.cut_off.is_set() else CLOSE_SECONDS):
+            try:
+                await websocket.close(socket.close_code, socket.close_reason)
+            except (RuntimeError, OSError, WebSocketDisconnect):
+                _log.debug("socket %s was gone before it was closed", socket.id)
