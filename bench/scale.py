@@ -22,6 +22,7 @@ from typing import Any
 
 from holdfast import Counter, Runtime
 
+from .hub import measure_hub
 from .lines import Line
 from .machine import probe_sync_ms
 from .workflow_scale import measure_events, measure_fan_out, measure_history
@@ -53,6 +54,7 @@ class Scale:
             "fan-out": measure_fan_out,
             "history": measure_history,
             "schedules": schedules,
+            "hub": measure_hub,
         }[scenario](self)
 
     def fresh_folder(self) -> Path:

@@ -25,6 +25,7 @@ SCALE_SCENARIOS = (
     "fan-out",
     "history",
     "schedules",
+    "hub",
 )
 
 # Seconds that one repetition of a case may be expected to spend waiting for a disk made slow; it gets fewer

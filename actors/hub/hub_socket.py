@@ -82,6 +82,11 @@ class HubSocket:
         return self._state == "open"
 
     @property
+    def waiting(self) -> int:
+        """Frames that wait for the transport to take them."""
+        return len(self._outbox)
+
+    @property
     def topics(self) -> list[str]:
         """The topics that it is subscribed to."""
         return list(self.last)

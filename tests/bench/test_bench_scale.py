@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench_main
-from bench import neighbours, scale, schedules
+from bench import hub, neighbours, scale, schedules
 from bench.lines import Line, merge_lines
 from bench.report import Figure, read_report
 from bench.scale import Scale, in_child, load
@@ -161,3 +161,13 @@ async def test_schedules_are_set_up_and_kept(tmp_path: Path, monkeypatch: pytest
     opened = await schedules.open_schedules(str(tmp_path / "data"))
     assert set(opened["lateness"]) == {"in one second", "at one moment"}
     assert all(0 <= late["p50_ms"] <= late["p99_ms"] for late in opened["lateness"].values())
+
+
+async def test_a_hub_delivers_to_all(tmp_path: Path) -> None:
+    """Holdfast's and the bare one: nothing is missing, and each latency is one."""
+    scale = Scale(tmp_path, quick=True, loop="asyncio", factory=asyncio.new_event_loop)
+    for side in ("bare broadcast", "holdfast"):
+        got = await hub.deliver(scale, side, clients=3, messages=5, per_second=200)
+        assert got.missing == 0
+        assert 0 < got.ms[0] <= got.ms[1] <= got.ms[2]
+        assert got.per_second > 0
