@@ -38,16 +38,19 @@ def _may_hold(info: object, seen: list[object]) -> bool:
 
 
 def in_order(value: object) -> object:
-    """A value to encode for its bytes alone: its sets as lists in an order that lasts."""
+    """A value to encode for its bytes alone: sets in an order that lasts, each kind of container marked as
+    what it is.
+    """
     if isinstance(value, (set, frozenset)):
-        return sorted(ENCODER.encode(in_order(one)) for one in cast("set[object]", value))
+        return ["set", sorted(ENCODER.encode(in_order(one)) for one in cast("set[object]", value))]
     if isinstance(value, (list, tuple)):
-        return [in_order(one) for one in cast("list[object]", value)]
+        return ["list", *(in_order(one) for one in cast("list[object]", value))]
     if isinstance(value, dict):
         items = cast("dict[object, object]", value).items()
-        return [[in_order(key), in_order(one)] for key, one in items]
+        return ["dict", *([in_order(key), in_order(one)] for key, one in items)]
     if isinstance(value, msgspec.Struct):
-        return [in_order(getattr(value, name)) for name in value.__struct_fields__]
+        return ["fields", *(in_order(getattr(value, name)) for name in value.__struct_fields__)]
     if dataclasses.is_dataclass(value):
-        return [in_order(getattr(value, field.name)) for field in dataclasses.fields(cast("Any", value))]
+        fields = dataclasses.fields(cast("Any", value))
+        return ["fields", *(in_order(getattr(value, field.name)) for field in fields)]
     return value
