@@ -217,7 +217,7 @@ class Runtime(ScheduleCalls):
         await super().close()
 
     async def _stop_consuming(self) -> None:
-        self.sockets.stop()
+        await self.sockets.close(self.limits.close_seconds)
         await self.queues.stop()
         await self.actions.stop()
 

@@ -18,4 +18,9 @@ def is_allowed(connection: HTTPConnection, origins: Collection[str]) -> bool:
     origin = connection.headers.get("origin")
     if origin is None or "*" in origins or origin in origins:
         return True
-    return urlsplit(origin).netloc.lower() == connection.headers.get("host", "").lower() != ""
+    try:
+        asked = urlsplit(origin)
+    except ValueError:
+        return False
+    same_host = asked.netloc.lower() == connection.headers.get("host", "").lower() != ""
+    return same_host and asked.scheme in ("http", "https")

@@ -3,27 +3,31 @@
 ?since=12                 one topic
 ?since=job:7:12           the number behind the last colon, once for each topic
 ?since=latest             the last message, then what comes
-Last-Event-ID: {"job:7":12}       what a browser sends by itself when it connects to a stream again
+Last-Event-ID             what `event_id` gave, which a browser sends by itself when it comes back
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Final
 
-import msgspec
 from starlette.requests import HTTPConnection
 
 from ..actors.hub.web_socket_hub import WebSocketHub, check_topic, durable_storage, last_number
 from ..runtime.ref import Ref
 from ..storage.errors import CallerError
 
-MAX_HEADER_CHARACTERS: Final = 8_000
-_decode_last_id = msgspec.json.Decoder(dict[str, int]).decode
+# 100 topics of 12 hexadecimal digits, a sign and a number; and as much again.
+MAX_EVENT_ID_CHARACTERS: Final = 8_000
+_DIGEST_BYTES: Final = 6
+_MOST_DIGITS: Final = 18
 
 
 def wanted_topics(connection: HTTPConnection, hub: Ref, topics: Iterable[str]) -> dict[str, int | None]:
     """The topics that the server grants, each with the number that the client has; raises `CallerError`."""
+    if isinstance(topics, str):
+        raise CallerError(f"topics are several texts; got the text {topics!r}")
     wanted: dict[str, int | None] = dict.fromkeys(topics)
     for topic in wanted:
         check_topic(topic)
@@ -38,29 +42,43 @@ def wanted_topics(connection: HTTPConnection, hub: Ref, topics: Iterable[str]) -
         if topic not in wanted:
             raise CallerError(f"since={given}: {topic!r} is none of the topics of this address")
         wanted[topic] = _number(hub, topic, text)
-    for topic, number in _last_event_id(connection.headers).items():
-        if topic in wanted:
-            wanted[topic] = number
-    return wanted
+    told = _last_event_id(connection.headers)
+    return {topic: told.get(_digest(topic), since) for topic, since in wanted.items()}
 
 
-def _number(hub: Ref, topic: str, text: str) -> int:
+def _number(hub: Ref, topic: str, text: str) -> int | None:
     if text == "latest":
-        return max(0, last_number(durable_storage(hub), topic) - 1)
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        last = last_number(durable_storage(hub), topic)
+        return last - 1 if last else None
+    if not _is_number(text):
         raise CallerError(f"since: expected the number of a message, or latest; got {text!r}")
     return int(text)
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+def event_id(numbers: Mapping[str, int]) -> str:
+    """What a client has of each topic, short and in ASCII, however the topics are called."""
+    return ",".join(f"{_digest(topic)}={number}" for topic, number in numbers.items())
+
+
+def _digest(topic: str) -> str:
+    return blake2b(topic.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
 def _last_event_id(headers: Mapping[str, str]) -> dict[str, int]:
     given = headers.get("last-event-id", "")
-    if not given or len(given) > MAX_HEADER_CHARACTERS:
+    if not given:
         return {}
-    try:
-        numbers = _decode_last_id(given)
-    except msgspec.MsgspecError as error:
-        raise CallerError(f"Last-Event-ID is none that this server gave: {error}") from error
-    return {topic: number for topic, number in numbers.items() if number >= 0}
+    found: dict[str, int] = {}
+    for one in given.split(",") if len(given) <= MAX_EVENT_ID_CHARACTERS else [""]:
+        digest, _, number = one.partition("=")
+        if not digest or not _is_number(number):
+            raise CallerError(f"Last-Event-ID is none that this server gave: {given[:100]!r}")
+        found[digest] = int(number)
+    return found
 
 
 def hub_ref(hub: WebSocketHub) -> Ref:

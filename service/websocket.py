@@ -1,23 +1,25 @@
 """A hub's client over a WebSocket.
 
-    asked -> refused (HTTP 403), or accepted -> frames out, messages in -> closed by one of both, or gone
+    asked -> refused (refusals.py), or accepted -> frames out, messages in -> closed by one of both, or gone
 
-Reading and writing go on side by side.  A client that doesn't take its frames is cut off by the hub
-(hub_socket.py); then nothing is waited for any more.
+Reading and writing go on side by side.  Once the connection is to be closed, what waits is sent for
+`CLOSE_SECONDS` at most; where the hub cut the client off (hub_socket.py), nothing is.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ..actors.hub.hub_socket import ABNORMAL, MAX_REASON_BYTES, TOO_BIG, HubSocket
-from ..storage.errors import CallerError, Overloaded
+from ..actors.hub.hub_socket import ABNORMAL, TOO_BIG, HubSocket
 from .origins import is_allowed
+from .refusals import problem, refusal
 from .topics import hub_ref, wanted_topics
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ MAX_MESSAGE_BYTES: Final = 1 << 20
 CLOSE_SECONDS: Final = 5.0
 # What it doesn't take, it takes no close frame behind.
 CUT_OFF_SECONDS: Final = 0.5
-_REFUSED: Final = 1008
-_LATER: Final = 1013
 
 _log = logging.getLogger("holdfast.service")
 
@@ -50,25 +50,33 @@ async def serve_websocket(
     origins   pages of other hosts that may connect; pages of this host, and programs, always may
     max_message_bytes   what a client says at most at once; with more it is closed with 1009
 
-    Who is refused gets HTTP 403: for the origin, `since`, a hub that is full, or since `on_connect` raised
-    a `PermissionError` or a `CallerError`.
+    Who is refused gets an HTTP status with a problem, where the server can send one: 403 for the origin, or
+    since the hub's `on_connect` raised a `PermissionError`; 400 for `since`; 503 when the hub is full or
+    closing.
     """
-    ref = hub_ref(hub)
     if not is_allowed(websocket, origins):
-        await websocket.close(_REFUSED, "pages of this origin may not connect")
+        await _refuse(websocket, problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect"))
         return
-    sockets = cast("HasSockets", ref.system).sockets
     try:
-        async with sockets.connect(
-            hub, topics=wanted_topics(websocket, ref, topics), user=user, tags=tags
-        ) as socket:
+        ref = hub_ref(hub)
+        sockets = cast("HasSockets", ref.system).sockets
+        wanted = wanted_topics(websocket, ref, topics)
+        async with sockets.connect(hub, topics=wanted, user=user, tags=tags) as socket:
             await websocket.accept()
             await _exchange(websocket, socket, max_message_bytes)
-    except (CallerError, PermissionError) as error:
+    except WebSocketDisconnect:
+        _log.debug("a client was gone before it was let in")
+    except Exception as error:
         if websocket.application_state is not WebSocketState.CONNECTING:
             raise  # of what came later
-        code = _LATER if isinstance(error, Overloaded) else _REFUSED
-        await websocket.close(code, str(error).encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        await _refuse(websocket, refusal(error))
+
+
+async def _refuse(websocket: WebSocket, response: Response) -> None:
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(response)
+    else:
+        await websocket.close()
 
 
 async def _exchange(websocket: WebSocket, socket: HubSocket, max_message_bytes: int) -> None:
@@ -83,26 +91,32 @@ async def _exchange(websocket: WebSocket, socket: HubSocket, max_message_bytes: 
                     return
                 text, data = message.get("text"), message.get("bytes")
                 said: str | bytes = text if text is not None else data or b""
-                if len(said) > max_message_bytes:
+                size_bytes = len(said.encode()) if isinstance(said, str) else len(said)
+                if size_bytes > max_message_bytes:
                     socket.close(TOO_BIG, f"a message has at most {max_message_bytes} bytes")
                     return
                 await socket.received(said)
 
         async def write() -> None:
-            while (frames := await socket.next_frames()) is not None:
-                for frame in frames:
-                    await websocket.send_text(frame)
+            try:
+                while (frames := await socket.next_frames()) is not None:
+                    for frame in frames:
+                        await websocket.send_text(frame.text)
+            except (WebSocketDisconnect, OSError):
+                socket.peer_closed(ABNORMAL)
             group.cancel_scope.cancel()
 
         async def watch() -> None:
-            await socket.cut_off.wait()  # what waits to be sent, waits in vain
+            await socket.closing.wait()
+            if not socket.cut_off:
+                await anyio.sleep(CLOSE_SECONDS)
             group.cancel_scope.cancel()
 
         group.start_soon(read)
         group.start_soon(write)
         group.start_soon(watch)
     if socket.close_code is not None and websocket.client_state is WebSocketState.CONNECTED:
-        with anyio.move_on_after(CUT_OFF_SECONDS if socket.cut_off.is_set() else CLOSE_SECONDS):
+        with anyio.move_on_after(CUT_OFF_SECONDS):
             try:
                 await websocket.close(socket.close_code, socket.close_reason)
             except (RuntimeError, OSError, WebSocketDisconnect):

@@ -4,8 +4,8 @@ The transport (the service, or a program of one's own) takes frames out and hand
 The hub puts frames in, at once and without waiting: a client that is too slow to take them is cut off, and
 comes back with the number of its last message.
 
-    open -> closing    somebody closed it: the transport sends what waits, and then the code
-         -> cut off    its outbox ran over: what waits is thrown away, and the transport sends the code
+    open -> closing    somebody closed it: the transport sends what waits, and then the code; where the client
+                       was too slow, what waits is thrown away (`cut_off`)
          -> ended      the transport is done with it; nobody finds it any more
 """
 
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from ...runtime.codec import decode_plain, encode
 from ...storage.errors import CallerError, InvalidValue
+from .frames import HubFrame
 
 if TYPE_CHECKING:
+    from ...runtime.clock import TimerHandle
     from ...runtime.ref import Ref
     from .sockets import Sockets
 
@@ -39,7 +41,7 @@ ABNORMAL: Final = 1006
 TOO_BIG: Final = 1009
 TOO_SLOW: Final = 4008
 TOO_SILENT: Final = 4009
-# Those that an end may give as its reason.
+# Those below 3000 that mean what they say.
 _CODES: Final = (1000, GOING_AWAY, 1008, TOO_BIG, 1011, 1012, 1013)
 
 
@@ -47,8 +49,9 @@ class HubSocket:
     """A client that is connected now; it stays when the hub leaves memory."""
 
     __slots__ = (
-        "_attachment", "_outbox", "_outbox_bytes", "_peer", "_sockets", "_state", "_wanted", "close_code",
-        "close_reason", "cut_off", "heard_ms", "hub", "id", "last", "tags", "user",
+        "_attachment", "_outbox", "_outbox_bytes", "_peer", "_sockets", "_state", "_wake", "behind",
+        "close_code", "close_reason", "closing", "cut_off", "handling", "heard_ms", "hub", "id", "last",
+        "silence_timer", "tags", "user",
     )  # fmt: skip
 
     def __init__(
@@ -62,18 +65,25 @@ class HubSocket:
         self.tags = checked_tags(tags)
         # The number of the last message that was put into the outbox, by topic: those subscribed to.
         self.last: dict[str, int] = {}
+        # Topics of which more is on disk than was put into the outbox; what is new waits there, too.
+        self.behind: dict[str, None] = {}
         self.heard_ms = now_ms
         """When the client was last heard of, in milliseconds since 1970."""
         self.close_code: int | None = None
         """The code that the transport closes with; None while it is open."""
         self.close_reason = ""
-        self.cut_off = asyncio.Event()
-        """Set when it is to be closed without sending what waits: the client doesn't take it."""
+        self.closing = asyncio.Event()
+        """Set as soon as it is to be closed."""
+        self.cut_off = False
+        """What waits is not sent: the client doesn't take it."""
+        # The hub handles what the client said.
+        self.handling = False
+        self.silence_timer: TimerHandle | None = None
         self._attachment: bytes | None = None
-        self._outbox: deque[str] = deque()
+        self._outbox: deque[HubFrame] = deque()
         self._outbox_bytes = 0
         self._state: Literal["open", "closing", "ended"] = "open"
-        self._wanted: asyncio.Future[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
         self._peer: tuple[int, str] | None = None
 
     @property
@@ -93,7 +103,10 @@ class HubSocket:
 
     @property
     def attachment(self) -> object:
-        """What the hub keeps with the connection, as plain data: it outlives the hub's leaving memory."""
+        """What the hub keeps with the connection, as plain data.
+
+        It outlives the hub's leaving memory, and also a turn that fails.
+        """
         return None if self._attachment is None else decode_plain(self._attachment)
 
     @attachment.setter
@@ -109,7 +122,8 @@ class HubSocket:
     def subscribe(self, topic: str, since: int | None = None) -> None:
         """Get the messages of a topic: those behind number `since` that are kept, then all that come.
 
-        None begins with the next one.  Raises `CallerError`.
+        None begins with the next one.  Nothing changes where it is subscribed already.  It takes effect at
+        once, whatever becomes of the turn.  Raises `CallerError`.
         """
         self._sockets.subscribe(self, topic, since)
 
@@ -119,60 +133,63 @@ class HubSocket:
 
     # -- the hub's side ------------------------------------------------------------------------------------
 
-    def put(self, frame: str, *, bounded: bool = True) -> None:
+    def put(self, frame: HubFrame, *, bounded: bool = True) -> None:
         """Add a frame to the outbox; a socket whose outbox runs over is cut off.
 
-        What a client is sent when it connects is bounded by the hub's `keep`, and not here (`bounded=False`).
+        What is read from disk for it comes in pages, and isn't bounded here (`bounded=False`).
         """
         if self._state != "open":
             return
         if bounded and (
-            len(self._outbox) >= MAX_OUTBOX_FRAMES or self._outbox_bytes + len(frame) > MAX_OUTBOX_BYTES
+            len(self._outbox) >= MAX_OUTBOX_FRAMES or self._outbox_bytes + frame.size_bytes > MAX_OUTBOX_BYTES
         ):
             self._outbox.clear()
             self._outbox_bytes = 0
-            self.cut_off.set()
+            self.cut_off = True
             self.close(TOO_SLOW, "too slow: connect again with the number of the last message")
             return
         self._outbox.append(frame)
-        self._outbox_bytes += len(frame)
-        self._wake()
+        self._outbox_bytes += frame.size_bytes
+        self._wake_up()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close it; what waits is sent first.  Harmless when it is closed already.
 
         Raises `CallerError` for a code or a reason that no close frame has room for.
         """
-        if not (code in _CODES or 3000 <= code <= 4999):
-            raise CallerError(
-                f"a socket is closed with 1000, 1001, 1008, 1009, 1011 to 1013 or 3000 to 4999; got {code}"
-            )
-        if len(reason.encode()) > MAX_REASON_BYTES:
-            raise CallerError(f"the reason of a close has at most {MAX_REASON_BYTES} bytes; got {reason!r}")
+        check_close(code, reason)
         if self._state != "open":
             return
         self._state = "closing"
         self.close_code, self.close_reason = code, reason
-        self._sockets.forget_topics(self)
-        self._wake()
+        self._sockets.unsubscribe_all(self)
+        self.closing.set()
+        self._wake_up()
 
     # -- the transport's side ------------------------------------------------------------------------------
 
-    async def next_frames(self, wait_seconds: float | None = None) -> list[str] | None:
+    async def next_frames(self, wait_seconds: float | None = None) -> list[HubFrame] | None:
         """What is to be sent next, as soon as there is something; an empty list when there is nothing for
         `wait_seconds`; None when it is to be closed with `close_code`.
+
+        One task takes frames; a second one that waits raises `CallerError`.
         """
-        if not self._outbox and self._state == "open":
-            self._wanted = asyncio.get_running_loop().create_future()
+        if self._wake is not None:
+            raise CallerError(f"somebody waits for the frames of socket {self.id} already")
+        while not self._outbox:
+            if self._state != "open":
+                return None
+            if self.behind:
+                self._sockets.catch_up(self)
+                continue
+            self._wake = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(wait_seconds):
-                    await self._wanted
+                    await self._wake
             except TimeoutError:
                 return []
             finally:
-                self._wanted = None
-        if not self._outbox:
-            return None if self._state != "open" else []
+                self._wake = None
         frames = list(self._outbox)
         self._outbox.clear()
         self._outbox_bytes = 0
@@ -182,9 +199,9 @@ class HubSocket:
         """The client said something: returns when the hub has handled it, so that the next is read then."""
         await self._sockets.received(self, data)
 
-    def _wake(self) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     def peer_closed(self, code: int, reason: str = "") -> None:
         """The client closed the connection with this code."""
@@ -197,7 +214,11 @@ class HubSocket:
         self._state = "ended"
         self._outbox.clear()
         self._outbox_bytes = 0
-        self._wake()
+        self.closing.set()
+        if self.silence_timer is not None:
+            self.silence_timer.cancel()
+            self.silence_timer = None
+        self._wake_up()
 
     def ending(self) -> tuple[int, str, bool]:
         """How it ended: code, reason, and whether one of both sides closed it with a code."""
@@ -208,8 +229,20 @@ class HubSocket:
         return ABNORMAL, "", False
 
 
+def check_close(code: int, reason: str) -> None:
+    """Raise `CallerError` for a code or a reason that no close frame has room for."""
+    if not (code in _CODES or 3000 <= code <= 4999):
+        raise CallerError(
+            f"a socket is closed with 1000, 1001, 1008, 1009, 1011 to 1013 or 3000 to 4999; got {code}"
+        )
+    if len(reason.encode()) > MAX_REASON_BYTES:
+        raise CallerError(f"the reason of a close has at most {MAX_REASON_BYTES} bytes; got {reason!r}")
+
+
 def checked_tags(given: Iterable[str]) -> frozenset[str]:
     """The tags of a socket; raises `CallerError` for too many, or one that is too long."""
+    if isinstance(given, str):
+        raise CallerError(f"tags are several texts; got the text {given!r}")
     tags = frozenset(given)
     if len(tags) > MAX_TAGS:
         raise CallerError(f"a socket has at most {MAX_TAGS} tags; got {len(tags)}")

@@ -6,8 +6,8 @@ The hub may leave memory while its clients stay: what stands here belongs to the
 
 Invariants
   * A socket is in the list of a topic exactly as long as it is open and subscribed.
-  * What is kept is read, and the socket added to the list, without a wait in between; messages that are
-    staged then are told when they are durable, like all later ones.
+  * A socket that is behind on a topic gets it from the disk, page by page as it takes them, until it has all
+    that is durable; from that moment on it is told what is new.  There is no wait between the two.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ...runtime.call import invoke
 from ...runtime.durations import to_seconds
 from ...runtime.errors import NotRunning
 from ...runtime.ref import Ref
-from ...storage.errors import CallerError, Overloaded
+from ...storage.errors import CallerError, Overloaded, StorageFailed
 from ..ids import new_id
-from .frames import begin_frame, gap_frame, message_frame, reset_frame
+from .frames import HubFrame, begin_frame, gap_frame, message_frame, reset_frame, text_frame
 from .hub_socket import GOING_AWAY, MAX_TOPICS, TOO_SILENT, HubSocket
 from .web_socket_hub import (
     HubWork,
@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from ...runtime.system import ActorSystem
 
 MAX_SOCKETS: Final = 32_768  # of one hub
+# What is read from disk at once for a client that is behind.
+_PAGE_MESSAGES: Final = 50
+_PAGE_BYTES: Final = 1 << 20
+# The hub is told of an end again after so long, when it had no room or the disk refused.
+_AGAIN_SECONDS: Final = (0.1, 0.4, 1.6, 6.4)
 _BROKEN: Final = 1011
 
 _log = logging.getLogger("holdfast.hub")
@@ -54,6 +59,9 @@ class Sockets:
         # By the hub's row in the directory, then by the socket's id.
         self._of_hub: dict[bytes, dict[str, HubSocket]] = {}
         self._of_topic: dict[tuple[bytes, str], dict[HubSocket, None]] = {}
+        # Sockets whose hubs have not heard of their ends yet.
+        self._untold: dict[HubSocket, None] = {}
+        self._all_gone: asyncio.Future[None] | None = None
         self._stopped = False
 
     @asynccontextmanager
@@ -64,6 +72,7 @@ class Sockets:
         topics: Mapping[str, int | None] | None = None,
         user: str | None = None,
         tags: Iterable[str] = (),
+        talks: bool = True,
     ) -> AsyncGenerator[HubSocket]:
         """A client is connected as long as the `async with` lasts.
 
@@ -71,39 +80,60 @@ class Sockets:
         topics   what it is subscribed to from the beginning, each with the number of the last message that
                  the client has, or None to begin with the next one
         user, tags   what `open_sockets` finds it by
+        talks    the client can say something: where it can't, the hub's `max_silence` means nothing
 
         Raises what `on_connect` raised, `CallerError`, or `Overloaded` with more than `MAX_SOCKETS` clients.
         """
         ref = self._ref(hub)
         wanted = dict(topics or {})
+        if len(wanted) > MAX_TOPICS:
+            raise CallerError(f"a socket is subscribed to at most {MAX_TOPICS} topics; got {len(wanted)}")
         for topic, since in wanted.items():
             check_topic(topic)
             if since is not None:
                 check_number(since)
-        sockets = self._of_hub.setdefault(ref.directory_key, {})
-        if len(sockets) >= MAX_SOCKETS:
-            raise Overloaded(
-                f"{ref} has {len(sockets)} clients, as many as MAX_SOCKETS allows; try again later"
-            )
+        others = len(self._of_hub.get(ref.directory_key, ()))
+        if others >= MAX_SOCKETS:
+            raise Overloaded(f"{ref} has {others} clients, as many as MAX_SOCKETS allows; try again later")
         socket = HubSocket(self, ref, new_id(), user, tags, self._system.clock.now_ms())
-        sockets[socket.id] = socket
+        self._of_hub.setdefault(ref.directory_key, {})[socket.id] = socket
+        await self._let_in(socket)
+        self._untold[socket] = None
         try:
-            await self._turn(ref, lambda hub: hub.on_connect(socket))
             # First those for which it is told a number: cut off then, it can come back with all of them.
             for topic, since in sorted(wanted.items(), key=lambda one: one[1] is not None):
                 self.subscribe(socket, topic, since)
             silence = _class_of(ref).max_silence
-            if silence is not None:
+            if talks and silence is not None:
                 self._expect(socket, to_seconds(silence, what="max_silence"))
-        except BaseException:
-            self._remove(socket)
-            raise
-        try:
             yield socket
         finally:
             self._remove(socket)
             # In a task of the runtime's: whoever served the client may be cancelled, over and over.
             await asyncio.shield(self._system.spawn(self._tell_end(socket), f"the end of socket {socket.id}"))
+
+    async def _let_in(self, socket: HubSocket) -> None:
+        """Ask the hub; who is cancelled meanwhile was let in all the same, perhaps, and then has left."""
+        asked = asyncio.ensure_future(self._turn(socket.hub, lambda hub: hub.on_connect(socket)))
+        try:
+            await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            self._remove(socket)
+
+            async def left() -> None:
+                try:
+                    await asked
+                except Exception as error:
+                    _log.debug("a client that left was refused: %s", error)
+                else:
+                    self._untold[socket] = None
+                    await self._tell_end(socket)
+
+            self._system.spawn(left(), f"the end of socket {socket.id}")
+            raise
+        except BaseException:
+            self._remove(socket)
+            raise
 
     def _ref(self, hub: WebSocketHub) -> Ref:
         self._system.check_open()
@@ -121,11 +151,22 @@ class Sockets:
     async def _tell_end(self, socket: HubSocket) -> None:
         code, reason, clean = socket.ending()
         try:
-            await self._turn(socket.hub, lambda hub: hub.on_disconnect(socket, code, reason, clean))
+            for wait_seconds in (*_AGAIN_SECONDS, None):
+                try:
+                    await self._turn(socket.hub, lambda hub: hub.on_disconnect(socket, code, reason, clean))
+                    return
+                except (Overloaded, StorageFailed):
+                    if wait_seconds is None or self._system.is_closed:
+                        raise
+                    await asyncio.sleep(wait_seconds)
         except NotRunning:
-            pass  # the process ends with all its connections
+            _log.debug("%s was closed before it heard of an end", socket.hub)
         except Exception as error:
             _log.error("%s.on_disconnect failed", socket.hub, exc_info=error)
+        finally:
+            self._untold.pop(socket, None)
+            if not self._untold and self._all_gone is not None and not self._all_gone.done():
+                self._all_gone.set_result(None)
 
     async def _turn(self, hub: Ref, work: HubWork) -> None:
         await invoke(hub, turn_plan(work), (), {})
@@ -135,63 +176,72 @@ class Sockets:
     def subscribe(self, socket: HubSocket, topic: str, since: int | None) -> None:
         """See `HubSocket.subscribe`."""
         check_topic(topic)
-        if not socket.is_open:
+        if not socket.is_open or topic in socket.last:
             return
-        if topic not in socket.last and len(socket.last) >= MAX_TOPICS:
+        if len(socket.last) >= MAX_TOPICS:
             raise CallerError(f"a socket is subscribed to at most {MAX_TOPICS} topics; {topic!r} is one more")
-        storage = durable_storage(socket.hub)
-        last = last_number(storage, topic)
         if since is None:
-            since = last
-            socket.put(begin_frame(topic, last))
-        check_number(since)
-        if since > last:
-            socket.put(reset_frame(topic, last))
+            since = last_number(durable_storage(socket.hub), topic)
+            socket.put(begin_frame(topic, since), bounded=False)
         else:
-            expected = since + 1
-            for one in messages_behind(storage, topic, since):
-                if one.number > expected:
-                    socket.put(gap_frame(topic, expected, one.number - 1))
-                socket.put(
-                    message_frame(topic, one.number, round(one.at.timestamp() * 1000), one.data),
-                    bounded=False,
-                )
-                expected = one.number + 1
-            if expected <= last:
-                socket.put(gap_frame(topic, expected, last))
-        socket.last[topic] = last
+            check_number(since)
+            socket.behind[topic] = None
+        socket.last[topic] = since
         self._of_topic.setdefault((socket.hub.directory_key, topic), {})[socket] = None
+
+    def catch_up(self, socket: HubSocket) -> None:
+        """Put the next page of what a socket is behind with into its outbox."""
+        topic = next(iter(socket.behind))
+        at, storage = socket.last[topic], durable_storage(socket.hub)
+        last = last_number(storage, topic)
+        if at > last:
+            socket.put(reset_frame(topic), bounded=False)
+            at = 0
+        oldest = max(at, last - _class_of(socket.hub).keep)
+        rows = messages_behind(storage, topic, oldest, _PAGE_MESSAGES)
+        page_bytes, all_read = 0, len(rows) < _PAGE_MESSAGES
+        for one in rows:
+            if page_bytes > _PAGE_BYTES:
+                all_read = False
+                break
+            if one.number > at + 1:
+                socket.put(gap_frame(topic, at + 1, one.number - 1), bounded=False)
+            frame = message_frame(topic, one.number, one.at, one.data)
+            page_bytes += frame.size_bytes
+            socket.put(frame, bounded=False)
+            at = one.number
+        if all_read:
+            if at < last:
+                socket.put(gap_frame(topic, at + 1, last), bounded=False)
+            at = last
+            socket.behind.pop(topic, None)
+        socket.last[topic] = at
 
     def unsubscribe(self, socket: HubSocket, topic: str) -> None:
         """See `HubSocket.unsubscribe`."""
         if socket.last.pop(topic, None) is None:
             return
+        socket.behind.pop(topic, None)
         place = (socket.hub.directory_key, topic)
         sockets = self._of_topic[place]
         del sockets[socket]
         if not sockets:
             del self._of_topic[place]
 
-    def forget_topics(self, socket: HubSocket) -> None:
+    def unsubscribe_all(self, socket: HubSocket) -> None:
         """It gets no more of anything."""
         for topic in socket.topics:
             self.unsubscribe(socket, topic)
 
-    def deliver(self, hub: Ref, topic: str, number: int, frame: str) -> None:
+    def deliver(self, hub: Ref, topic: str, number: int, frame: HubFrame) -> None:
         """A message is durable."""
         sockets = self._of_topic.get((hub.directory_key, topic))
         if sockets is None:
             return
         for socket in list(sockets):  # one that is cut off leaves the list
-            if socket.last.get(topic, number) < number:
+            if topic not in socket.behind and socket.last.get(topic, number) < number:
                 socket.last[topic] = number
                 socket.put(frame)
-
-    def begin_anew(self, hub: Ref, topic: str) -> None:
-        """A topic was forgotten, and that is durable."""
-        for socket in list(self._of_topic.get((hub.directory_key, topic), ())):
-            socket.last[topic] = 0
-            socket.put(reset_frame(topic, 0))
 
     def subscribed(self, hub: Ref, topic: str) -> int:
         """How many are subscribed to a topic."""
@@ -210,8 +260,9 @@ class Sockets:
         socket.heard_ms = self._system.clock.now_ms()
         known = _class_of(socket.hub).auto_response
         if known is not None and data == known[0]:
-            socket.put(known[1])
+            socket.put(text_frame(known[1]))
             return
+        socket.handling = True
         try:
             await self._turn(socket.hub, lambda hub: hub.on_message(socket, data))
         except NotRunning:
@@ -219,21 +270,28 @@ class Sockets:
         except Exception as error:
             _log.error("%s.on_message failed", socket.hub, exc_info=error)
             socket.close(_BROKEN, "what was said could not be handled")
+        finally:
+            socket.handling = False
+            socket.heard_ms = self._system.clock.now_ms()
 
     def _expect(self, socket: HubSocket, seconds: float) -> None:
         """Look at it again when it may have been silent for so long."""
         silent_seconds = (self._system.clock.now_ms() - socket.heard_ms) / 1000
         if not socket.is_open:
             return
+        if socket.handling:
+            silent_seconds = 0
         if silent_seconds >= seconds:
             socket.close(TOO_SILENT, f"nothing was heard for {seconds:g} s")
             return
-        self._system.clock.call_later(seconds - silent_seconds, lambda: self._expect(socket, seconds))
+        socket.silence_timer = self._system.clock.call_later(
+            seconds - silent_seconds, lambda: self._expect(socket, seconds)
+        )
 
     # -- the end -------------------------------------------------------------------------------------------
 
     def _remove(self, socket: HubSocket) -> None:
-        self.forget_topics(socket)
+        self.unsubscribe_all(socket)
         socket.end()
         sockets = self._of_hub.get(socket.hub.directory_key)
         if sockets is not None:
@@ -241,8 +299,15 @@ class Sockets:
             if not sockets:
                 del self._of_hub[socket.hub.directory_key]
 
+    async def close(self, most_seconds: float) -> None:
+        """The runtime closes: every client is told to come again, and the hubs hear of their ends."""
+        self.stop()
+        if self._of_hub or self._untold:
+            self._all_gone = self._system.loop.create_future()
+            await asyncio.wait([self._all_gone], timeout=most_seconds)
+
     def stop(self) -> None:
-        """The runtime closes: every client is told to come again."""
+        """The same without waiting."""
         self._stopped = True
         for sockets in list(self._of_hub.values()):
             for socket in list(sockets.values()):

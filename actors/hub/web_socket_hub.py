@@ -22,13 +22,13 @@ from ...runtime.actor import Actor
 from ...runtime.actor_storage import ActorStorage
 from ...runtime.chain import after_commit
 from ...runtime.clock import moment
-from ...runtime.durations import Duration
+from ...runtime.durations import Duration, to_seconds
 from ...runtime.errors import InvalidActor
 from ...runtime.methods import HOOKS, MethodPlan, shared
 from ...storage.errors import CallerError, StorageFailed
 from ..errors import TopicNotFound
-from .frames import HubMessage, message_frame
-from .hub_socket import HubSocket
+from .frames import HubMessage, message_frame, text_frame
+from .hub_socket import HubSocket, check_close
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from ...runtime.ref import Ref
     from .sockets import Sockets
 
-MAX_TOPIC_CHARACTERS: Final = 200
+MAX_TOPIC_BYTES: Final = 200
 MAX_KEEP: Final = 10_000
 _STATE: Final = "topic"
 _MESSAGE: Final = "message"
+_TRIM: Final = 4
 
 
 class TopicInfo(msgspec.Struct, frozen=True):
@@ -86,6 +87,12 @@ class WebSocketHub(Actor):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        known: object = cls.auto_response
+        if known is not None and not _is_two_texts(known):
+            raise InvalidActor(f"{cls.__name__}.auto_response must be two texts, or None; got {known!r}")
+        for name in ("keep_for", "max_silence"):
+            if (given := getattr(cls, name)) is not None:
+                to_seconds(given, what=f"{cls.__name__}.{name}")
         if type(cls.keep) is not int or not 1 <= cls.keep <= MAX_KEEP:
             raise InvalidActor(
                 f"{cls.__name__}.keep must be a whole number from 1 to {MAX_KEEP}; got {cls.keep!r}"
@@ -103,17 +110,21 @@ class WebSocketHub(Actor):
         runtime, storage = self.runtime, self.storage
         number = last_number(storage, topic) + 1
         at_ms = runtime.clock.now_ms()
-        frame = message_frame(topic, number, at_ms, data)
+        frame = message_frame(topic, number, moment(at_ms), data)
         storage.put((_STATE, topic), number)
         storage.put((_MESSAGE, topic, number), _StoredMessage(at_ms, data), ttl=self.keep_for)
         if number > self.keep:
-            storage.delete((_MESSAGE, topic, number - self.keep))
+            # A few more than one, for the case that more were kept before.
+            first_kept = (_MESSAGE, topic, number - self.keep + 1)
+            for key in list(storage.list((_MESSAGE, topic), end=first_kept, limit=_TRIM)):
+                storage.delete(key)
         self._when_durable(partial(self._sockets().deliver, self._activation.ref, topic, number, frame))
         return number
 
     @shared
     async def latest(self, topic: str) -> HubMessage:
         """The last message of a topic; raises `TopicNotFound` when none is kept."""
+        check_topic(topic)
         number = last_number(self.storage, topic)
         found = messages_behind(self.storage, topic, number - 1, 1) if number else []
         if not found:
@@ -123,7 +134,10 @@ class WebSocketHub(Actor):
     @shared
     async def since(self, topic: str, number: int = 0, limit: int = 100) -> list[HubMessage]:
         """Messages of a topic behind a number that are kept, oldest first."""
-        return messages_behind(self.storage, topic, number, limit)
+        check_topic(topic)
+        check_number(number)
+        oldest = last_number(self.storage, topic) - self.keep
+        return messages_behind(self.storage, topic, max(number, oldest), limit)
 
     @shared
     async def topics(self, prefix: str = "", limit: int = 100) -> list[TopicInfo]:
@@ -134,31 +148,37 @@ class WebSocketHub(Actor):
             topic = cast("tuple[str, str]", key)[1]
             if not topic.startswith(prefix):
                 break
-            first = messages_behind(self.storage, topic, 0, 1)
+            first = messages_behind(self.storage, topic, max(0, number - self.keep), 1)
             kept = number - first[0].number + 1 if first else 0
             found.append(
                 TopicInfo(topic, number, kept, self._sockets().subscribed(self._activation.ref, topic))
             )
         return found
 
-    async def forget_topic(self, topic: str) -> None:
-        """Delete a topic with its messages; its numbers begin at 1 again."""
+    async def clear_topic(self, topic: str) -> None:
+        """Delete the messages of a topic.
+
+        Its numbers go on, so that nobody takes a new one for one that it has.
+        """
+        check_topic(topic)
         storage = self.storage
-        storage.delete((_STATE, topic))
         for key in list(storage.list((_MESSAGE, topic))):
             storage.delete(key)
-        self._when_durable(partial(self._sockets().begin_anew, self._activation.ref, topic))
 
     # -- sockets ---------------------------------------------------------------------------------------------
 
     async def on_connect(self, socket: HubSocket) -> None:
-        """Called when a client has connected; a turn.  If it raises, the client is refused."""
+        """Called when a client has connected; a turn.
+
+        A `PermissionError` or a `CallerError` refuses the client with its text; anything else that it raises
+        is logged, and the client refused.
+        """
 
     async def on_message(self, socket: HubSocket, data: str | bytes) -> None:
         """Called when a client says something; a turn.  One after the other for each client, in order."""
 
     async def on_disconnect(self, socket: HubSocket, code: int, reason: str, clean: bool) -> None:
-        """Called once when a client is gone; a turn.
+        """Called once when a client is gone that `on_connect` let in; a turn.  Not when the process dies.
 
         `clean` says that one of both sides closed it with a code; else it has vanished (1005 or 1006), or
         closed without a word.
@@ -174,10 +194,13 @@ class WebSocketHub(Actor):
 
     def send(self, socket: HubSocket, text: str) -> None:
         """Send a text to one client when this turn is durable, in the order of the turns that sent it."""
-        self._when_durable(partial(socket.put, text))
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CallerError(f"a hub sends texts; got {text!r}")
+        self._when_durable(partial(socket.put, text_frame(text)))
 
     def close_socket(self, socket: HubSocket, code: int = 1000, reason: str = "") -> None:
         """Close a connection when this turn is durable, behind what the turn sent."""
+        check_close(code, reason)
         self._when_durable(partial(socket.close, code, reason))
 
     # -- helpers ---------------------------------------------------------------------------------------------
@@ -224,7 +247,6 @@ def messages_behind(
     storage: ActorStorage, topic: str, number: int, limit: int = MAX_KEEP
 ) -> list[HubMessage]:
     """Messages of a topic behind a number, as far as they are kept."""
-    check_number(number)
     rows = storage.list(
         (_MESSAGE, topic), type=_StoredMessage, start_after=(_MESSAGE, topic, number), limit=limit
     )
@@ -234,10 +256,18 @@ def messages_behind(
     ]
 
 
+def _is_two_texts(given: object) -> bool:
+    return isinstance(given, tuple) and [type(one) for one in cast("tuple[object, ...]", given)] == [str, str]
+
+
 def check_topic(given: object) -> None:
     """Raise `CallerError` for what is no topic."""
-    if not isinstance(given, str) or not 0 < len(given) <= MAX_TOPIC_CHARACTERS or not given.isprintable():
-        raise CallerError(f"a topic is 1 to {MAX_TOPIC_CHARACTERS} printable characters; got {given!r}")
+    if (
+        not isinstance(given, str)
+        or not given.isprintable()
+        or not 0 < len(given.encode()) <= MAX_TOPIC_BYTES
+    ):
+        raise CallerError(f"a topic is a printable text of 1 to {MAX_TOPIC_BYTES} bytes; got {given!r}")
 
 
 def check_number(given: object) -> None:
@@ -247,7 +277,7 @@ def check_number(given: object) -> None:
 
 
 async def _nothing(hub: WebSocketHub) -> None:
-    """Stands for the work of a turn."""
+    """Stands for the work of a turn: a plan is made of a function, and given another one for each turn."""
 
 
 _turn_plan = MethodPlan(WebSocketHub, "socket", _nothing)

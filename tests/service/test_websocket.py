@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from holdfast import HubSocket, Runtime, WebSocketHub
 from holdfast.actors.hub.hub_socket import ABNORMAL, GOING_AWAY, NO_CODE, TOO_BIG, TOO_SLOW
 from holdfast.service import event_stream, serve_websocket
+from holdfast.service import websocket as transport
+from holdfast.service.topics import event_id
 from tests.actors.workflow.support import until
 from tests.service.support import serving
 
@@ -33,6 +36,8 @@ class Room(WebSocketHub):
     async def on_connect(self, socket: HubSocket) -> None:
         if socket.user == "nobody":
             raise PermissionError("no entry")
+        if socket.user == "breaks":
+            raise ValueError("in on_connect")
 
     async def on_message(self, socket: HubSocket, data: str | bytes) -> None:
         self.send(socket, f"you said {data!r}")
@@ -59,6 +64,7 @@ def app_of(rt: Runtime) -> Starlette:
             request,
             rt.get(Room, "a"),
             topics=request.path_params["topics"].split(","),
+            user=request.query_params.get("user"),
             heartbeat_seconds=0.05,
         )
 
@@ -140,21 +146,28 @@ async def test_what_a_client_says(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "origin"),
+    ("path", "origin", "status"),
     [
-        ("x", "https://evil.example"),
-        ("x?since=abc", None),
-        ("x?since=y:3", None),
-        ("x,y?since=3", None),
-        ("x?user=nobody", None),
+        ("x", "https://evil.example", 403),
+        ("x", "http://[", 403),
+        ("x?since=abc", None, 400),
+        ("x?since=y:3", None, 400),
+        ("x,y?since=3", None, 400),
+        ("x?user=nobody", None, 403),
+        ("x?user=breaks", None, 500),
     ],
 )
-async def test_who_is_refused_gets_403(host: str, path: str, origin: str | None) -> None:
-    """A page of another host, a `since` that is none, and whoever the hub doesn't let in."""
+async def test_who_is_refused_is_told_why(host: str, path: str, origin: str | None, status: int) -> None:
+    """A page of another host, a `since` that is none, whoever the hub doesn't let in; by either transport."""
     with pytest.raises(InvalidStatus) as refused:
         async with connect(f"ws://{host}/ws/{path}", origin=origin):  # type: ignore[arg-type]
             pass
-    assert refused.value.response.status_code == 403
+    assert refused.value.response.status_code == status
+    async with httpx.AsyncClient() as client:
+        headers = {} if origin is None else {"Origin": origin}
+        answer = await client.get(f"http://{host}/sse/{path}", headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.json()["status"] == status
     assert SAID == []
 
 
@@ -215,10 +228,19 @@ async def test_closing_the_runtime_sends_all_away(folder: Path) -> None:
 # -- server-sent events -------------------------------------------------------------------------------------
 
 
+async def lines_of(response: httpx.Response) -> AsyncIterator[str]:
+    """By the ends of lines that the format knows, of which this server uses one."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode()
+
+
 async def events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
     """(id, data) of each event."""
     id_, name = "", ""
-    async for line in response.aiter_lines():
+    async for line in lines_of(response):
         key, _, value = line.partition(": ")
         if key == "id":
             id_ = value
@@ -249,8 +271,9 @@ async def test_a_stream_goes_on_where_it_was_cut_off(rt: Runtime, host: str) -> 
                     if len(got) % 2 == 0:
                         break
         await until(lambda: len(SAID) == 3)
-    assert json.loads(seen) == {"x": 3, "y": 3}
-    assert got == [("x", 1), ("x", 2), ("x", 3), ("y", 1), ("y", 2), ("y", 3)]
+    assert seen in (event_id({"x": 3, "y": 3}), event_id({"y": 3, "x": 3}))
+    for topic in ("x", "y"):  # each in order; between them there is none
+        assert [number for one, number in got if one == topic] == [1, 2, 3]
     assert rt.sockets.of_hub(room) == []  # type: ignore[arg-type]
 
 
@@ -260,10 +283,71 @@ async def test_a_stream_that_is_asked_for_wrongly_is_a_problem(host: str) -> Non
         wrong = await client.get(f"http://{host}/sse/x?since=abc")
         assert (wrong.status_code, wrong.headers["content-type"]) == (400, "application/problem+json")
         assert "expected the number of a message, or latest; got 'abc'" in wrong.json()["detail"]
-        wrong = await client.get(f"http://{host}/sse/x", headers={"Last-Event-ID": "{"})
-        assert wrong.status_code == 400
-        wrong = await client.get(f"http://{host}/sse/x", headers={"Origin": "https://evil.example"})
-        assert wrong.status_code == 403
+        for given in ("{", "abc=-1", "a" * 9_000, "=3"):
+            wrong = await client.get(f"http://{host}/sse/x", headers={"Last-Event-ID": given})
+            assert wrong.status_code == 400
+        head = await client.head(f"http://{host}/sse/x")
+        assert (head.status_code, head.content) == (200, b"")
+    assert SAID == []
+
+
+@pytest.mark.parametrize("topic", ["jöb", "a b", "漢字"])
+async def test_a_stream_carries_any_text(rt: Runtime, host: str, topic: str) -> None:
+    """Line ends that only some know, topics of any alphabet."""
+    room = rt.get(Room, "a")
+    data = "a\u2028b\u0085c\x0bd\r\ne"
+    for _ in range(2):
+        await room.publish(topic, data)
+    async with httpx.AsyncClient() as client:
+        body = b""
+        async with client.stream("GET", f"http://{host}/sse/{topic}?since=0") as response:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if body.count(b"data: "):
+                    break
+        lines = body.decode().split("\n")
+        told = next(line for line in lines if line.startswith("data: "))
+        assert json.loads(told[6:])["data"] == data
+        seen = next(line for line in lines if line.startswith("id: "))[4:]
+        assert seen == event_id({topic: 1})
+        headers = {"Last-Event-ID": seen}
+        async with client.stream("GET", f"http://{host}/sse/{topic}", headers=headers) as response:
+            async for _, frame in events(response):
+                assert (frame["type"], frame["number"]) == ("message", 2)
+                break
+
+
+async def test_a_stream_that_is_not_read_ends(rt: Runtime, host: str) -> None:
+    """It is cut off, and nothing of it stays."""
+    room = rt.get(Room, "a")
+    name, _, port = host.partition(":")
+    _, writer = await asyncio.open_connection(name, int(port), limit=1)
+    writer.write(b"GET /sse/x HTTP/1.1\r\nHost: " + host.encode() + b"\r\n\r\n")
+    await until(lambda: bool(rt.sockets.of_hub(room)))  # type: ignore[arg-type]
+    (socket,) = rt.sockets.of_hub(room)  # type: ignore[arg-type]
+    for _ in range(200):
+        if not socket.is_open:
+            break
+        await room.publish("x", "a" * 200_000)
+    await until(lambda: SAID == [(TOO_SLOW, True)])
+    assert rt.sockets.of_hub(room) == []  # type: ignore[arg-type]
+    writer.close()
+
+
+async def test_a_client_that_does_not_read_is_closed(
+    rt: Runtime, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the hub: what waits is sent for a while, and then no more."""
+    monkeypatch.setattr(transport, "CLOSE_SECONDS", 0.2)
+    room = rt.get(Room, "a")
+    async with connect(f"ws://{host}/ws/x", compression=None) as client:
+        client.transport.pause_reading()
+        (socket,) = rt.sockets.of_hub(room)  # type: ignore[arg-type]
+        while socket.waiting < 10:
+            await room.publish("x", "a" * 200_000)
+        socket.close(4000, "as you like")
+        await until(lambda: SAID == [(4000, True)])
+        client.transport.abort()
 
 
 async def test_a_stream_says_good_bye(folder: Path) -> None:
@@ -318,18 +402,21 @@ asyncio.run(main())
 """
 
 
+def started(program: Path, data: Path) -> subprocess.Popen[str]:
+    """A server as a process, which tells its port in a line."""
+    return subprocess.Popen([sys.executable, str(program), str(data)], stdout=subprocess.PIPE, text=True)
+
+
 async def test_a_client_gets_every_message_once_over_kills_of_the_server(tmp_path: Path) -> None:
     """The counter that the messages tell is a field of the hub: it goes on from what is on disk."""
     program = tmp_path / "server.py"
     program.write_text(SERVER)
     got: list[tuple[int, int]] = []
     for _ in range(6):
-        server = await asyncio.create_subprocess_exec(
-            sys.executable, str(program), str(tmp_path / "data"), stdout=asyncio.subprocess.PIPE
-        )
+        server = started(program, tmp_path / "data")
         assert server.stdout is not None
         try:
-            port = int(await server.stdout.readline())
+            port = int(await asyncio.to_thread(server.stdout.readline))
             since = got[-1][0] if got else 0
             async with connect(f"ws://127.0.0.1:{port}/ws?since={since}") as client:
                 for n in range(40):
@@ -341,8 +428,8 @@ async def test_a_client_gets_every_message_once_over_kills_of_the_server(tmp_pat
         except ConnectionClosed:
             pass
         finally:
-            if server.returncode is None:
-                server.kill()
-            assert await server.wait() == -signal.SIGKILL
+            server.kill()
+            assert await asyncio.to_thread(server.wait) == -signal.SIGKILL
+            server.stdout.close()
     assert len(got) >= 6 * 31
     assert got == [(n, n) for n in range(1, len(got) + 1)]

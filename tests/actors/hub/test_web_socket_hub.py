@@ -13,6 +13,7 @@ import pytest
 from holdfast import CallerError, HubSocket, Limits, Overloaded, Runtime, WebSocketHub, Workflow
 from holdfast.actors.errors import TopicNotFound
 from holdfast.actors.hub import hub_socket, sockets
+from holdfast.actors.hub.frames import HubFrame
 from holdfast.actors.hub.hub_socket import ABNORMAL, GOING_AWAY, TOO_SILENT, TOO_SLOW
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.errors import InvalidActor, PrivateMethod
@@ -77,15 +78,22 @@ def ref(hub: WebSocketHub) -> Ref:
     return cast("Ref", hub)
 
 
+async def everything(socket: HubSocket) -> list[HubFrame]:
+    """What waits to be sent, and what is read from disk for it."""
+    found: list[HubFrame] = []
+    while frames := await socket.next_frames(0.001):
+        found += frames
+    return found
+
+
 async def frames(socket: HubSocket) -> list[Any]:
     """What waits to be sent, messages as (topic, number, data)."""
     found: list[Any] = []
-    for one in await socket.next_frames(0.001) or []:
-        try:
-            frame = json.loads(one)
-        except ValueError:
-            found.append(one)
+    for one in await everything(socket):
+        if one.topic is None:
+            found.append(one.text)
             continue
+        frame = json.loads(one.text)
         kind = frame.pop("type")
         if kind == "begin":
             BEGAN.append(tuple(frame.values()))
@@ -131,17 +139,19 @@ async def test_a_client_that_comes_back_gets_every_message_once(rt: Runtime) -> 
 
 
 async def test_what_is_not_kept_any_more_is_told_as_a_gap(rt: Runtime, clock: ManualClock) -> None:
-    """Behind the last five, and behind a topic that was forgotten."""
+    """Behind the last five, and in a topic that was cleared; its numbers go on."""
     room = rt.get(Room, "a")
     for n in range(8):
         await room.publish("x", n)
     async with rt.sockets.connect(room, topics={"x": 1}) as socket:
         assert await frames(socket) == [("gap", "x", 2, 3), *(("x", n + 1, n) for n in range(3, 8))]
-        await room.forget_topic("x")
+        await room.clear_topic("x")
         await room.publish("x", "new")
-        assert await frames(socket) == [("reset", "x", 0), ("x", 1, "new")]
-    async with rt.sockets.connect(room, topics={"x": 8}) as socket:
-        assert await frames(socket) == [("reset", "x", 1)]
+        assert await frames(socket) == [("x", 9, "new")]
+    async with rt.sockets.connect(room, topics={"x": 7}) as socket:
+        assert await frames(socket) == [("gap", "x", 8, 8), ("x", 9, "new")]
+    async with rt.sockets.connect(room, topics={"x": 12}) as socket:  # of a folder that was restored
+        assert await frames(socket) == [("reset", "x", 0), ("gap", "x", 1, 8), ("x", 9, "new")]
     with pytest.raises(TopicNotFound, match="keeps no message on topic 'z'"):
         await room.latest("z")
 
@@ -383,13 +393,16 @@ async def test_closing_tells_all_to_come_again(folder: Path) -> None:
 async def test_bad_input_is_told(rt: Runtime) -> None:
     """Before anything is written."""
     room = rt.get(Room, "a")
-    with pytest.raises(CallerError, match="a topic is 1 to 200 printable characters; got ''"):
+    with pytest.raises(CallerError, match="a topic is a printable text of 1 to 200 bytes; got ''"):
         await room.publish("", 1)
     with pytest.raises(CallerError, match="expected a hub of this runtime"):
         async with rt.sockets.connect("a"):  # type: ignore[arg-type]
             pass
     with pytest.raises(CallerError, match="number is a whole number"):
         async with rt.sockets.connect(room, topics={"x": -1}):
+            pass
+    with pytest.raises(CallerError, match="tags are several texts"):
+        async with rt.sockets.connect(room, tags="abc"):
             pass
     with pytest.raises(CallerError, match="at most 10 tags"):
         async with rt.sockets.connect(room, tags=[str(n) for n in range(11)]):
@@ -408,10 +421,21 @@ async def test_bad_input_is_told(rt: Runtime) -> None:
         with pytest.raises(CallerError, match="at most 100 topics"):
             for n in range(101):
                 socket.subscribe(str(n))
+        await everything(socket)
+        waiting = asyncio.create_task(socket.next_frames())
+        await asyncio.sleep(0)
+        with pytest.raises(CallerError, match=r"waits for the frames .* already"):
+            await socket.next_frames()
+        waiting.cancel()
     with pytest.raises(InvalidActor, match="keep must be a whole number"):
 
         class Keeps(WebSocketHub):
             keep = 0
+
+    with pytest.raises(InvalidActor, match="auto_response must be two texts"):
+
+        class Answers(WebSocketHub):
+            auto_response = "ping"  # type: ignore[assignment]
 
     assert await room.topics() == []
 
@@ -426,3 +450,149 @@ async def test_a_hub_has_room_for_so_many_clients(rt: Runtime, monkeypatch: pyte
                 pass
     async with rt.sockets.connect(room):
         pass
+
+
+# -- found by attack ----------------------------------------------------------------------------------------
+
+
+class Wide(WebSocketHub):
+    keep = 2_000
+
+
+async def test_a_long_backlog_comes_in_pages(rt: Runtime) -> None:
+    """It isn't held against the client, is read as the client takes it, and what is new waits behind it."""
+    hub = rt.get(Wide, "a")
+    for n in range(1_200):
+        await hub.publish("x", n)
+    async with rt.sockets.connect(hub, topics={"x": 0, "y": 0}) as socket:
+        first = await socket.next_frames()
+        assert first is not None
+        assert len(first) <= 60
+        await hub.publish("x", "new")
+        await hub.publish("y", "other")
+        rest = [json.loads(one.text) for one in [*first, *await everything(socket)]]
+        assert [one["number"] for one in rest if one["topic"] == "x"] == list(range(1, 1_202))
+        assert [one["number"] for one in rest if one["topic"] == "y"] == [1]
+        assert socket.is_open
+
+
+async def test_fewer_are_kept_than_before(folder: Path) -> None:
+    """Those that the folder has beyond that are not sent, not counted, and go away by and by."""
+    async with Runtime(folder) as rt:
+        for n in range(40):
+            await rt.get(Wide, "a").publish("x", n)
+
+    class Narrow(WebSocketHub):
+        name = "Wide"
+        keep = 10
+
+    async with Runtime(folder, types=[Narrow]) as rt:
+        hub = rt.get(Narrow, "a")
+        assert [(one.number, one.kept) for one in await hub.topics()] == [(40, 10)]
+        async with rt.sockets.connect(hub, topics={"x": 3}) as socket:
+            got = await frames(socket)
+            assert got == [("gap", "x", 4, 30), *(("x", n, n - 1) for n in range(31, 41))]
+        for n in range(40, 52):
+            await hub.publish("x", n)
+        assert [one.number for one in await hub.since("x")] == list(range(43, 53))
+
+
+class Presence(WebSocketHub):
+    present: int = 0
+
+    async def on_connect(self, socket: HubSocket) -> None:
+        self.present += 1
+
+    async def on_disconnect(self, socket: HubSocket, code: int, reason: str, clean: bool) -> None:
+        self.present -= 1
+
+    async def told(self) -> int:
+        return self.present
+
+
+async def test_who_was_let_in_is_told_to_have_left(folder: Path, clock: ManualClock) -> None:
+    """Also when it leaves while it is let in, and when the disk refuses once."""
+    log, failing = HeldLog(), FailingLog()
+    async with Runtime(folder, clock=clock, wrap_log=lambda inner: failing.wrap(log.wrap(inner))) as rt:
+        hub = rt.get(Presence, "a")
+        await hub.publish("x", 1)
+
+        async def connect() -> None:
+            async with rt.sockets.connect(hub):
+                raise AssertionError("it has left")
+
+        log.hold()
+        coming = asyncio.create_task(connect())
+        await log.arrived()
+        coming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await coming
+        log.release()
+        while rt._tasks:
+            await asyncio.wait(rt._tasks)
+        assert await hub.told() == 0
+        async with rt.sockets.connect(hub):
+            assert await hub.told() == 1
+            failing.fail_next = 1
+        assert await hub.told() == 0
+    assert failing.tries > 0
+
+
+async def test_closing_the_runtime_tells_the_hubs(folder: Path) -> None:
+    """Their clients have left, once the folder is opened again."""
+    rt = Runtime(folder)
+    await rt.open()
+    hub = rt.get(Presence, "a")
+
+    async def transport() -> None:
+        async with rt.sockets.connect(hub) as socket:
+            while await socket.next_frames() is not None:
+                pass
+
+    tasks = [asyncio.create_task(transport()) for _ in range(5)]
+    while await hub.told() < 5:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(0)
+    await rt.close()
+    await asyncio.gather(*tasks)
+    async with Runtime(folder) as again:
+        assert await again.get(Presence, "a").told() == 0
+
+
+class Slow(Watched):
+    async def on_message(self, socket: HubSocket, data: str | bytes) -> None:
+        SAID.append(data)
+        await asyncio.Event().wait() if data == "for ever" else None
+
+
+async def test_a_client_whose_words_are_handled_is_not_silent(rt: Runtime, clock: ManualClock) -> None:
+    """However long that takes; nor is one that can't say anything."""
+    hub = rt.get(Slow, "a")
+    async with rt.sockets.connect(hub) as socket, rt.sockets.connect(hub, talks=False) as listener:
+        saying = asyncio.create_task(socket.received("for ever"))
+        while not SAID:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0)
+        clock.advance(100)
+        assert (socket.close_code, listener.close_code) == (None, None)
+        saying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saying
+        clock.advance(31)
+        assert (socket.close_code, listener.close_code) == (TOO_SILENT, None)
+
+
+async def test_bad_words_of_a_hub_fail_its_turn(rt: Runtime) -> None:
+    """Not the commit's callback."""
+
+    class Bad(WebSocketHub):
+        async def say(self, what: str) -> None:
+            self.storage.put("n", 1)
+            for one in self.open_sockets():
+                if what == "close":
+                    self.close_socket(one, 1006)
+                self.send(one, 5)  # type: ignore[arg-type]
+
+    async with rt.sockets.connect(rt.get(Bad, "a")):
+        with pytest.raises(CallerError, match="closed with 1000"):
+            await rt.get(Bad, "a").say("close")
+        with pytest.raises(CallerError, match="a hub sends texts; got 5"):
+            await rt.get(Bad, "a").say("send")
