@@ -213,7 +213,7 @@ class Sockets:
         if all_read:
             if at < last:
                 socket.put(gap_frame(topic, at + 1, last), bounded=False)
-            at = last
+            at = max(at, last)  # a commit may have come between the two reads
             socket.behind.pop(topic, None)
         socket.last[topic] = at
 

@@ -13,7 +13,7 @@ import pytest
 from holdfast import CallerError, HubSocket, Limits, Overloaded, Runtime, WebSocketHub, Workflow
 from holdfast.actors.errors import TopicNotFound
 from holdfast.actors.hub import hub_socket, sockets
-from holdfast.actors.hub.frames import HubFrame
+from holdfast.actors.hub.frames import HubFrame, message_frame
 from holdfast.actors.hub.hub_socket import ABNORMAL, GOING_AWAY, TOO_SILENT, TOO_SLOW
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.errors import InvalidActor, PrivateMethod
@@ -474,6 +474,19 @@ async def test_a_long_backlog_comes_in_pages(rt: Runtime) -> None:
         assert [one["number"] for one in rest if one["topic"] == "x"] == list(range(1, 1_202))
         assert [one["number"] for one in rest if one["topic"] == "y"] == [1]
         assert socket.is_open
+
+
+async def test_a_commit_comes_while_a_client_catches_up(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk has a message already, which is told to all only then: the client gets it once."""
+    room = rt.get(Room, "a")
+    await room.publish("x", 1)
+    await room.publish("x", 2)
+    monkeypatch.setattr(sockets, "last_number", lambda storage, topic: 1)
+    async with rt.sockets.connect(room, topics={"x": 0}) as socket:
+        assert await frames(socket) == [("x", 1, 1), ("x", 2, 2)]
+        (message,) = await room.since("x", 1)
+        rt.sockets.deliver(ref(room), "x", 2, message_frame("x", 2, message.at, 2))
+        assert await frames(socket) == []
 
 
 async def test_fewer_are_kept_than_before(folder: Path) -> None:
