@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from .lines import Line
 
 if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
     from .scale import Scale
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -66,7 +68,7 @@ def measure_hub(scale: Scale) -> None:
 
 async def deliver(scale: Scale, side: str, clients: int, messages: int, per_second: int) -> Delivery:
     """One run: start the server, connect the clients, have it publish."""
-    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.asyncio.client import connect
 
     task = {
         "side": side,
@@ -115,12 +117,11 @@ async def deliver(scale: Scale, side: str, clients: int, messages: int, per_seco
     return Delivery(len(took_ns) / seconds, (at[0], at[1], at[2]), missing)
 
 
-async def _read(client: object, messages: int, took_ns: list[int]) -> None:
+async def _read(client: ClientConnection, messages: int, took_ns: list[int]) -> None:
     """All messages of one client; when each was published stands in it."""
-    recv = client.recv  # type: ignore[attr-defined]
     left = messages
     while left:
-        frame: str = await recv()
+        frame = await client.recv(decode=True)
         at = frame.find(_SENT)
         if at < 0:
             continue  # it tells where the topic begins

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..actors.hub.frames import HubFrame
+from .closing import wait_time_up
 from .origins import is_allowed
 from .refusals import problem, refusal
 from .topics import event_id, hub_ref, wanted_topics
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ..actors.hub.web_socket_hub import HasSockets, WebSocketHub
 
 HEARTBEAT_SECONDS: Final = 15.0
-CLOSE_SECONDS: Final = 5.0
 # The ends of lines that the format knows; texts may hold others.
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _HEADERS: Final = [
@@ -131,9 +131,7 @@ class _EventStream(Response):
                 group.cancel_scope.cancel()
 
             async def watch() -> None:
-                await socket.closing.wait()
-                if not socket.cut_off:
-                    await anyio.sleep(CLOSE_SECONDS)
+                await wait_time_up(socket)
                 group.cancel_scope.cancel()
 
             group.start_soon(write)

@@ -1,9 +1,11 @@
 """What a client has of a topic already, as its request says it.
 
-?since=12                 one topic
-?since=job:7:12           the number behind the last colon, once for each topic
-?since=latest             the last message, then what comes
-Last-Event-ID             what `event_id` gave, which a browser sends by itself when it comes back
+It stands in the address, or in a header:
+
+    ?since=12                 one topic
+    ?since=job:7:12           the number behind the last colon, once for each topic
+    ?since=latest             the last message, then what comes
+    Last-Event-ID             what `event_id` gave, which a browser sends by itself when it comes back
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
     asked -> refused (refusals.py), or accepted -> frames out, messages in -> closed by one of both, or gone
 
-Reading and writing go on side by side.  Once the connection is to be closed, what waits is sent for
-`CLOSE_SECONDS` at most; where the hub cut the client off (hub_socket.py), nothing is.
+Reading and writing go on side by side, until the connection is closed (closing.py).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..actors.hub.hub_socket import ABNORMAL, TOO_BIG, HubSocket
+from .closing import wait_time_up
 from .origins import is_allowed
 from .refusals import problem, refusal
 from .topics import hub_ref, wanted_topics
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..actors.hub.web_socket_hub import HasSockets, WebSocketHub
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
-CLOSE_SECONDS: Final = 5.0
 # What it doesn't take, it takes no close frame behind.
 CUT_OFF_SECONDS: Final = 0.5
 
@@ -107,9 +106,7 @@ async def _exchange(websocket: WebSocket, socket: HubSocket, max_message_bytes: 
             group.cancel_scope.cancel()
 
         async def watch() -> None:
-            await socket.closing.wait()
-            if not socket.cut_off:
-                await anyio.sleep(CLOSE_SECONDS)
+            await wait_time_up(socket)
             group.cancel_scope.cancel()
 
         group.start_soon(read)

@@ -23,9 +23,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from holdfast import HubSocket, Runtime, WebSocketHub
 from holdfast.actors.hub.hub_socket import ABNORMAL, GOING_AWAY, NO_CODE, TOO_BIG, TOO_SLOW
-from holdfast.service import event_stream, serve_websocket
-from holdfast.service import websocket as transport
-from holdfast.service.topics import event_id
+from holdfast.service import closing, event_stream, serve_websocket
+from holdfast.service.topics import event_id, hub_ref
 from tests.actors.workflow.support import until
 from tests.service.support import serving
 
@@ -186,7 +185,7 @@ async def test_a_client_that_does_not_read_is_cut_off(rt: Runtime, host: str) ->
     async with connect(f"ws://{host}/ws/x", compression=None) as slow, connect(f"ws://{host}/ws/x") as quick:
         slow.transport.pause_reading()
         got = 0
-        while sum(one.is_open for one in rt.sockets.of_hub(room)) == 2:  # type: ignore[arg-type]
+        while sum(one.is_open for one in rt.sockets.of_hub(hub_ref(room))) == 2:
             assert got < 200
             await room.publish("x", "a" * 200_000)
             await message(quick)
@@ -208,7 +207,7 @@ async def test_a_client_that_vanishes_is_told_to_the_hub(rt: Runtime, host: str)
     await until(lambda: len(SAID) == 2)
     assert SAID[0] in [(NO_CODE, False), (ABNORMAL, False)]  # as the server tells it
     assert SAID[1] == (4001, True)
-    assert rt.sockets.of_hub(rt.get(Room, "a")) == []  # type: ignore[arg-type]
+    assert rt.sockets.of_hub(hub_ref(rt.get(Room, "a"))) == []
 
 
 async def test_closing_the_runtime_sends_all_away(folder: Path) -> None:
@@ -274,7 +273,7 @@ async def test_a_stream_goes_on_where_it_was_cut_off(rt: Runtime, host: str) -> 
     assert seen in (event_id({"x": 3, "y": 3}), event_id({"y": 3, "x": 3}))
     for topic in ("x", "y"):  # each in order; between them there is none
         assert [number for one, number in got if one == topic] == [1, 2, 3]
-    assert rt.sockets.of_hub(room) == []  # type: ignore[arg-type]
+    assert rt.sockets.of_hub(hub_ref(room)) == []
 
 
 async def test_a_stream_that_is_asked_for_wrongly_is_a_problem(host: str) -> None:
@@ -323,14 +322,14 @@ async def test_a_stream_that_is_not_read_ends(rt: Runtime, host: str) -> None:
     name, _, port = host.partition(":")
     _, writer = await asyncio.open_connection(name, int(port), limit=1)
     writer.write(b"GET /sse/x HTTP/1.1\r\nHost: " + host.encode() + b"\r\n\r\n")
-    await until(lambda: bool(rt.sockets.of_hub(room)))  # type: ignore[arg-type]
-    (socket,) = rt.sockets.of_hub(room)  # type: ignore[arg-type]
+    await until(lambda: bool(rt.sockets.of_hub(hub_ref(room))))
+    (socket,) = rt.sockets.of_hub(hub_ref(room))
     for _ in range(200):
         if not socket.is_open:
             break
         await room.publish("x", "a" * 200_000)
     await until(lambda: SAID == [(TOO_SLOW, True)])
-    assert rt.sockets.of_hub(room) == []  # type: ignore[arg-type]
+    assert rt.sockets.of_hub(hub_ref(room)) == []
     writer.close()
 
 
@@ -338,11 +337,11 @@ async def test_a_client_that_does_not_read_is_closed(
     rt: Runtime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the hub: what waits is sent for a while, and then no more."""
-    monkeypatch.setattr(transport, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(closing, "CLOSE_SECONDS", 0.2)
     room = rt.get(Room, "a")
     async with connect(f"ws://{host}/ws/x", compression=None) as client:
         client.transport.pause_reading()
-        (socket,) = rt.sockets.of_hub(room)  # type: ignore[arg-type]
+        (socket,) = rt.sockets.of_hub(hub_ref(room))
         while socket.waiting < 10:
             await room.publish("x", "a" * 200_000)
         socket.close(4000, "as you like")
@@ -359,7 +358,7 @@ async def test_a_stream_says_good_bye(folder: Path) -> None:
         httpx.AsyncClient() as client,
         client.stream("GET", f"http://{host}/sse/x") as response,
     ):
-        await until(lambda: bool(rt.sockets.of_hub(rt.get(Room, "a"))))  # type: ignore[arg-type]
+        await until(lambda: bool(rt.sockets.of_hub(hub_ref(rt.get(Room, "a")))))
         await rt.close()
         told = [data async for _, data in events(response)]
     assert told[1:] == [("close", {"code": GOING_AWAY, "reason": "the server is closing"})]
