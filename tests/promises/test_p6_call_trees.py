@@ -308,6 +308,10 @@ COMES_BACK = {
         Call(1, [Call(2, [Call(3, [Call(1, [Call(3)])], refuses=True)])], failures=1),
         [],
     ),
+    "also when who caught that had joined a turn between": (
+        Call(1, [Call(2, [Call(3, [Call(2, [Call(4, [Call(1, [Call(4)])], refuses=True)])])])], failures=1),
+        [],
+    ),
     "what joined a call that failed once is known when its turn is repeated": (
         Call(1, [Call(2, [Call(3, [Call(1, [Call(3)], failures=1)])])], failures=1),
         [Crash("commit", 2, "after")],
