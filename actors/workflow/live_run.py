@@ -88,7 +88,6 @@ class LiveRun(Asking):
         "_inbox",
         "_journal",
         "_main",
-        "_overdue",
         "_random",
         "_starting",
         "_timer",
@@ -100,6 +99,7 @@ class LiveRun(Asking):
         "fold",
         "has_slot",
         "next_position",
+        "overdue",
         "pausing_ms",
         "replaying",
         "replies",
@@ -160,9 +160,10 @@ class LiveRun(Asking):
         # Steps that are done and can be undone; from the bad end of run() on, who undoes them.
         self._undos: list[Undo] | None = None
         self._undoing: Undoing | None = None
-        # Somebody outside asked for the end; the deadline passed.
+        # Somebody outside asked for the end.
         self._cancel: CancelAsked | None = None
-        self._overdue = False
+        # The deadline passed, and run() was told.
+        self.overdue = False
         if fold is not None and instance is None:
             forget_position(activation)
         self.workflow._live = self  # pyright: ignore[reportPrivateUsage]
@@ -496,7 +497,7 @@ class LiveRun(Asking):
     def _deadline_passed(self) -> None:
         main = self._main
         if main is not None and not main.done() and self._undoing is None and self._cancel is None:
-            self._overdue = True
+            self.overdue = True
             main.cancel()
 
     def _stop_code(self) -> None:
@@ -535,7 +536,7 @@ class LiveRun(Asking):
         )
 
     def _end_of(self, main: asyncio.Task[object]) -> tuple[End, BaseException | None]:
-        return end_of(main, self.loop, self.type, self.now_ms(), self._cancel, overdue=self._overdue)
+        return end_of(main, self.loop, self.type, self.now_ms(), self._cancel, overdue=self.overdue)
 
     def _begin_undoing(self, record: End, raised: BaseException | None) -> None:
         self._give_all_up()

@@ -379,6 +379,24 @@ def test_p7_a_child_that_was_given_up_is_told_before_its_parent_rests() -> None:
         assert not differs(calm, stormy), place
 
 
+def test_p7_a_deadline_that_was_told_and_caught_is_not_told_again_when_the_run_begins_anew() -> None:
+    """The clean-up fails, which is caught; the run goes on beyond its deadline, and continues as new."""
+    Place.quick = False
+    late = [
+        "try",
+        ["finally", ["step", 7, 0, False, False], ["step", 5, 5, False, False]],
+        ["step", 3, 0, False, False],
+    ]
+    story = Story(["again", late, ["seq", ["step", 2, 0, False, False]]], hurried=True)
+    said = plain(story)
+    assert said.status == "complete"
+    calm, places, _ = real(story)
+    assert not differs(said, calm)
+    for place in places:
+        stormy, _, _ = real(story, Storm(crashes=(place,)))
+        assert not differs(calm, stormy), place
+
+
 def test_p7_messages_on_a_failing_disk() -> None:
     """Commits that fail or have no known outcome, few places, little memory: nothing acknowledged is lost."""
     play_roughly(80)
