@@ -554,8 +554,16 @@ class NestedReply(KeptReply):
             mine.settled = {}
 
     def _put(self, turn: Turn, row: bytes, encoded: bytes) -> None:
-        """Keep a reply in the commit of a turn that may go on: known only when that is staged."""
-        op = self.attempt.op
-        turn.root.writes[row] = encoded
+        """Keep a reply in the commit of a turn that may go on: known only when that is staged.
+
+        What an earlier commit keeps under the row stays: this one rests on it, and may fail alone.
+        """
+        op, root = self.attempt.op, turn.root
+        known = op.known_reply(row)
+        if known is not None:
+            if root.writes.get(row, encoded) is None:
+                del root.writes[row]
+            root.dep = max(root.dep, known[1])
+            return
+        root.writes[row] = encoded
         after_commit(turn, lambda number: op.keep_reply(row, encoded, number))
-        after_rollback(turn, lambda: op.forget_reply(row))

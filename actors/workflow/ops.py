@@ -149,11 +149,6 @@ class Op:
         assert self.replies is not None, "it was looked for before"
         self.replies[row] = (reply, number)
 
-    def forget_reply(self, row: bytes) -> None:
-        """What was to be kept under a row is not, since its turn was undone."""
-        if self.replies is not None:
-            self.replies.pop(row, None)
-
     def reply_deletes(self) -> Writes:
         """The rows of its calls, as deletes: for the commit of its outcome."""
         return dict.fromkeys(self.replies) if self.replies else {}

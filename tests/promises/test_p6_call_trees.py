@@ -361,6 +361,15 @@ def test_p6_a_turn_takes_a_reply_whose_commit_fails_on_the_way() -> None:
     every_chain_counts_once("in two steps at once", call, Storm(seed=68, failing_commits=(2,)))
 
 
+def test_p6_a_reply_is_kept_by_two_turns_and_the_later_commit_fails() -> None:
+    """3 fails once, so 2 keeps what joined it; 3 is called again and keeps the same reply, before 2 is lost.
+
+    What 3 keeps is still known then: it is not called back a third time.
+    """
+    call = Call(1, [Call(2, [Call(3, [Call(1, [Call(3)])], failures=1)])])
+    every_chain_counts_once("in a step", call, Storm(failing_commits=(3,)))
+
+
 def test_p6_a_call_comes_back_to_a_turn_that_is_lost() -> None:
     """The commit that 1 rests on fails while it makes again what 2 noted: that must be no turn by itself."""
     below = Call(6, [Call(7, [Call(8), Call(1)]), Call(9)], side_by_side=True)
