@@ -369,7 +369,7 @@ class Starts:
             at_ms=now_ms,
             input=msgspec.Raw(asked.encoded_input),
             tags=dict(said.tags),
-            # Of the whole run, and told once: code that was told and went on isn't cut off when it begins anew.
+            # Of the whole run, and told once: code that was told and went on may begin anew.
             deadline_ms=None if run.overdue else first.deadline_ms,
             generation=first.generation + 1,
             emitted=said.emitted,
