@@ -1,4 +1,4 @@
-"""What a client is told that a hub doesn't let in: a problem, as RFC 9457 has it."""
+"""What a client is told that is refused: a problem, as RFC 9457 has it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from http import HTTPStatus
 import msgspec
 from starlette.responses import Response
 
-from ..runtime.errors import NotRunning
-from ..storage.errors import CallerError, Overloaded
+from ..actors.errors import RunEnded, RunExists, UpdateRefused
+from ..runtime.errors import NotRunning, PrivateMethod, UnknownActorType, UnknownMethod
+from ..storage.errors import CallerError, Overloaded, StorageClosed, StorageFull
+from .access import NoToken
+from .bodies import BadBody
 
 _log = logging.getLogger("holdfast.service")
 LATER_SECONDS = 5
@@ -18,23 +21,42 @@ LATER_SECONDS = 5
 def refusal(error: Exception) -> Response:
     """The answer to a request that ended with an error before anything was sent.
 
-    403 for a `PermissionError`, 503 where it may be tried again later, 400 for what the caller did wrong; the
-    rest is logged, and a 500 without a word of it.
+    401 without a known token, 403 for a `PermissionError`, 404 for what isn't there, 409 where what is there
+    stands against it, 503 where it may be tried again later, 400 for what else the caller did wrong; the rest
+    is logged, and a 500 without a word of it.
     """
-    if isinstance(error, NotRunning):
+    if isinstance(error, NotRunning | StorageClosed):
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the server is closing; come again later")
-    if isinstance(error, Overloaded):
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+    if isinstance(error, StorageFull):
+        return problem(HTTPStatus.INSUFFICIENT_STORAGE, "the server has no room left; its log says more")
+    if isinstance(error, NoToken):
+        return problem(HTTPStatus.UNAUTHORIZED, str(error))
     if isinstance(error, PermissionError):
         return problem(HTTPStatus.FORBIDDEN, str(error))
+    if isinstance(error, BadBody):
+        return problem(error.status, str(error))
     if isinstance(error, CallerError):
-        return problem(HTTPStatus.BAD_REQUEST, str(error))
-    _log.error("a client could not be let in", exc_info=error)
+        return problem(_status_of(error), str(error))
+    _log.error("a request failed", exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why")
+
+
+def _status_of(error: CallerError) -> HTTPStatus:
+    if isinstance(error, Overloaded):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    if isinstance(error, LookupError | UnknownActorType | UnknownMethod | PrivateMethod):
+        return HTTPStatus.NOT_FOUND
+    if isinstance(error, RunExists | RunEnded | UpdateRefused):
+        return HTTPStatus.CONFLICT
+    return HTTPStatus.BAD_REQUEST
 
 
 def problem(status: HTTPStatus, detail: str) -> Response:
     """A problem without a type of its own."""
     told = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
-    headers = {"Retry-After": str(LATER_SECONDS)} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers: dict[str, str] = {}
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(LATER_SECONDS)
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     return Response(msgspec.json.encode(told), int(status), headers, media_type="application/problem+json")

@@ -1,0 +1,114 @@
+"""The HTTP service of a runtime, as a Starlette app: to be mounted in another, or served by itself.
+
+    app.mount("/_holdfast", http_app(rt, tokens=[Token(secret, "ann", "operator")]))
+
+    request -> an endpoint (runs_api.py, events_api.py): its token (access.py), its body (bodies.py) -> JSON
+                                                         -> an error, as a problem (refusals.py)
+
+This file alone knows all endpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..storage.errors import HoldfastError
+from .access import Access, Token
+from .bodies import MAX_BODY_BYTES, answer
+from .events_api import EventsApi
+from .origins import is_allowed
+from .refusals import problem, refusal
+from .runs_api import RunsApi
+
+if TYPE_CHECKING:
+    from ..actors.system import Runtime
+
+EVENT_QUEUE = "event-queue"
+
+
+def http_app(
+    runtime: Runtime,
+    *,
+    tokens: Iterable[Token],
+    origins: Collection[str] = (),
+    event_queue: str = EVENT_QUEUE,
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> Starlette:
+    """The app.
+
+    tokens    who may ask what: access.py
+    origins   pages of other hosts that may ask; pages of this host, and programs, always may
+    event_queue   where `POST /events` puts them
+    max_body_bytes   a longer body gets 413
+
+    `/health` and `/ready` need no token.  Raises `CallerError` for tokens that can't be.
+    """
+    access = Access(tokens)
+    runs = RunsApi(runtime, access, max_body_bytes)
+    events = EventsApi(runtime, access, max_body_bytes, event_queue)
+
+    async def health(request: Request) -> Response:
+        return answer({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        try:
+            runtime.check_open()
+            runtime.store.environment.check_usable()
+        except HoldfastError:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the runtime is not open")
+        return answer({"status": "ready"})
+
+    def route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, _guarded(endpoint, origins), methods=[method])
+
+    return Starlette(
+        routes=[
+            route("GET", "/health", health),
+            route("GET", "/ready", ready),
+            route("POST", "/events", events.post),
+            route("GET", "/runs", runs.list),
+            route("POST", "/runs", runs.start),
+            route("GET", "/runs/{workflow}/{id:path}", runs.look),
+            route("GET", "/history/{workflow}/{id:path}", runs.history),
+            route("POST", "/runs/events/{workflow}/{id:path}", runs.send),
+            route("POST", "/runs/updates/{workflow}/{id:path}", runs.update),
+            route("POST", "/runs/control/{verb}/{workflow}/{id:path}", runs.control),
+            route("GET", "/dead-letters", runs.dead_letters),
+        ],
+        exception_handlers={HTTPException: _no_such_address},
+    )
+
+
+def _guarded(
+    endpoint: Callable[[Request], Awaitable[Response]], origins: Collection[str]
+) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint whose errors are told in one shape, and which pages of strangers can't use."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            if not is_allowed(request, origins):
+                raise PermissionError("pages of this origin may not ask")
+            response = await endpoint(request)
+        except Exception as error:
+            response = refusal(error)
+        # No cache keeps it, and no browser takes it for anything but what it says it is.
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    return guarded
+
+
+async def _no_such_address(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told = problem(HTTPStatus(error.status_code), error.detail)
+    told.headers.update(error.headers or {})  # which methods there are
+    return told

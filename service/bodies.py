@@ -1,0 +1,73 @@
+"""The bodies of requests and answers: JSON, bounded in size, time and depth."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import anyio
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ..runtime.codec import BAD_VALUE, reason
+
+Body = TypeVar("Body")
+MAX_BODY_BYTES: Final = 1 << 20
+BODY_SECONDS: Final = 30.0
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=repr)
+
+
+class BadBody(Exception):
+    """A body that isn't taken, and the status that says so."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+async def read_body(request: Request, kind: type[Body], max_bytes: int) -> Body:
+    """The JSON of a request as its type.
+
+    Raises `BadBody`: 415 for another type of content, 413 for more than `max_bytes`, 408 when it takes longer
+    than `BODY_SECONDS` to come, 400 with the path of the field for what doesn't fit.
+    """
+    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        # Also what keeps a page of another host from sending a form with somebody's rights.
+        raise BadBody(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected application/json; got {content_type[:100]}"
+        )
+    encoded = await _read(request, max_bytes)
+    try:
+        return msgspec.json.decode(encoded, type=kind)
+    except BAD_VALUE as error:
+        raise BadBody(HTTPStatus.BAD_REQUEST, f"the body: {reason(error)}") from error
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    too_large = BadBody(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {max_bytes} bytes")
+    told = request.headers.get("content-length", "")
+    if told.isascii() and told.isdigit() and (len(told) > len(str(max_bytes)) or int(told) > max_bytes):
+        raise too_large
+    read = bytearray()
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for chunk in request.stream():
+                read += chunk
+                if len(read) > max_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise BadBody(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {BODY_SECONDS:g} s"
+        ) from None
+    except ClientDisconnect as gone:
+        raise BadBody(HTTPStatus.BAD_REQUEST, "the client was gone before its body was there") from gone
+    return bytes(read)
+
+
+def answer(
+    value: object, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    """A value as JSON; what JSON doesn't know is shown as Python does."""
+    return Response(_ENCODER.encode(value), int(status), headers, media_type="application/json")

@@ -1,0 +1,119 @@
+"""A run as clients see it: its head, its steps with their attempts, what went in and came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from ..actors.dead_letter import DeadLetter
+from ..actors.errors import ErrorRecord
+from ..actors.run_info import RunInfo
+from ..actors.workflow.journal import AttemptFailed, Finished, Record, Redriven, Started, StepDone, StepFailed
+from ..actors.workflow.journal_text import record_text
+from ..runtime.clock import moment
+from ..runtime.codec import decode_to_show
+
+
+class ErrorView(msgspec.Struct, frozen=True):
+    """What was raised, without where in the code that was: a trace is for whoever has the folder."""
+
+    type: str
+    message: str
+    fatal: bool
+    """It is not tried again."""
+
+
+class StepView(msgspec.Struct):
+    """One step of which at least one attempt has ended."""
+
+    name: str
+    nth: int
+    status: Literal["retrying", "complete", "failed"]
+    attempts: int
+    at: datetime
+    """When the last attempt ended."""
+    output: object = None
+    error: ErrorView | None = None
+    next_attempt_at: datetime | None = None
+
+
+class RunView(msgspec.Struct):
+    """One run with what its journal tells."""
+
+    run: dict[str, object]
+    input: object
+    output: object
+    steps: list[StepView]
+
+
+class RecordView(msgspec.Struct, frozen=True):
+    """One record of a run's history."""
+
+    number: int
+    kind: str
+    at: datetime
+    text: str
+
+
+def view_error(error: ErrorRecord | None) -> ErrorView | None:
+    """An error as clients see it."""
+    return None if error is None else ErrorView(error.type, error.message, error.fatal)
+
+
+def view_info(info: RunInfo) -> dict[str, object]:
+    """A run's head as clients see it."""
+    return {**msgspec.structs.asdict(info), "error": view_error(info.error)}
+
+
+def view_letter(letter: DeadLetter) -> dict[str, object]:
+    """A dead letter without its history, which `GET /history` tells."""
+    told = msgspec.structs.asdict(letter)
+    del told["history"]
+    return {**told, "error": view_error(letter.error)}
+
+
+def view_run(info: RunInfo, records: Sequence[Record]) -> RunView:
+    """A run by its head and its journal."""
+    view = RunView(view_info(info), None, None, [])
+    steps: dict[tuple[str, int], StepView] = {}
+    for record in records:
+        if isinstance(record, Started | Redriven):
+            if record.input is not None:
+                view.input = decode_to_show(record.input)
+        elif isinstance(record, Finished):
+            view.output = decode_to_show(record.value)
+        elif isinstance(record, StepDone | StepFailed | AttemptFailed):
+            steps[record.name, record.nth] = _view_step(record)
+    view.steps = list(steps.values())
+    return view
+
+
+def _view_step(record: StepDone | StepFailed | AttemptFailed) -> StepView:
+    at = moment(record.at_ms)
+    if isinstance(record, StepDone):
+        output = decode_to_show(record.value)
+        return StepView(record.name, record.nth, "complete", record.attempts, at, output)
+    if isinstance(record, StepFailed):
+        return StepView(
+            record.name, record.nth, "failed", record.attempts, at, error=view_error(record.error)
+        )
+    return StepView(
+        record.name,
+        record.nth,
+        "retrying",
+        record.attempt,
+        at,
+        error=view_error(record.error),
+        next_attempt_at=moment(record.next_ms),
+    )
+
+
+def view_history(records: Sequence[Record]) -> list[RecordView]:
+    """The history of a run as people read it."""
+    return [
+        RecordView(number, type(record).__name__, moment(record.at_ms), record_text(record))
+        for number, record in enumerate(records)
+    ]

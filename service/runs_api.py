@@ -1,0 +1,282 @@
+"""Runs over HTTP: start, list, look at, send to, update, control.
+
+    GET  /runs                              ?workflow= status= state= ref_type= ref_id= tenant= tag=NAME:VALUE
+    POST /runs                              start one
+    GET  /runs/{workflow}/{id}              one with its steps, input and output
+    GET  /history/{workflow}/{id}           its records
+    POST /runs/events/{workflow}/{id}       send it an event
+    POST /runs/updates/{workflow}/{id}      call an update method
+    POST /runs/control/{verb}/{workflow}/{id}
+    GET  /dead-letters
+
+A run's id may hold slashes, so it comes last.  A tuple is given with slashes: an id is looked up as one text
+first, then as a whole number, then as the parts of a tuple.
+
+Promise: a token of one tenant reaches that tenant's runs alone; others' are not there.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..actors.bulk import VERBS
+from ..actors.errors import RunNotFound
+from ..actors.ids import new_id
+from ..actors.workflow.head import RunStatus
+from ..actors.workflow.workflow_type import WorkflowType
+from ..storage.errors import CallerError, HoldfastError
+from .access import Access, Caller
+from .bodies import answer, read_body
+from .refusals import problem
+from .run_views import view_history, view_info, view_letter, view_run
+
+if TYPE_CHECKING:
+    from ..actors.handle import Run
+    from ..actors.system import Runtime
+    from ..actors.workflow.start_options import OnConflict
+    from ..actors.workflow.workflow import Workflow
+    from ..runtime.address import GivenKey
+
+MAX_LISTED: Final = 1_000
+_FILTERS: Final = ("workflow", "status", "state", "ref_type", "ref_id", "tenant", "tag", "limit", "newest")
+
+
+class StartRun(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a start."""
+
+    workflow: str
+    input: Any = msgspec.UNSET
+    id: str | None = None
+    on_conflict: str = "reject"
+    ref_type: str | None = None
+    ref_id: str | None = None
+    tags: dict[str, str] = {}
+    correlation_id: str | None = None
+
+
+class SendEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an event for a run."""
+
+    name: str
+    payload: Any = msgspec.UNSET
+    id: str | None = None
+
+
+class CallUpdate(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a call of an `@update` method."""
+
+    method: str
+    arguments: list[Any] = []
+    id: str | None = None
+
+
+class Control(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a verb; `input` for restart and redrive alone, `undo` for terminate."""
+
+    reason: str = ""
+    input: Any = msgspec.UNSET
+    undo: bool = False
+
+
+class RunsApi:
+    """The endpoints of runs."""
+
+    def __init__(self, runtime: Runtime, access: Access, max_body_bytes: int) -> None:
+        self._runtime = runtime
+        self._access = access
+        self._max_body_bytes = max_body_bytes
+
+    async def list(self, request: Request) -> Response:
+        """The runs that a filter means, the oldest first; `newest` turns that round."""
+        caller = self._access.caller(request, "viewer")
+        asked = request.query_params
+        for name in asked:
+            if name not in _FILTERS:
+                raise CallerError(f"?{name}= is no filter of runs; they are {', '.join(_FILTERS)}")
+        workflow = asked.get("workflow")
+        statuses = asked.getlist("status")
+        for status in statuses:
+            if status not in get_args(RunStatus):
+                raise CallerError(f"status is one of {', '.join(get_args(RunStatus))}; got {status!r:.100}")
+        tag = asked.get("tag")
+        ref = (asked.get("ref_type"), asked.get("ref_id"))
+        if (ref[0] is None) != (ref[1] is None):
+            raise CallerError("a ref is asked for with ref_type and ref_id")
+        found = self._runtime.runs(
+            None if workflow is None else self._class(workflow),
+            status=cast("list[RunStatus]", statuses) or None,
+            state=asked.get("state"),
+            ref=None if ref[0] is None else cast("tuple[str, str]", ref),
+            tenant=_tenant_of(caller, asked.get("tenant")),
+            tag=None if tag is None else cast("tuple[str, str]", tuple(tag.split(":", 1))),
+            limit=_limit_of(request),
+            reverse="newest" in asked,
+        )
+        return answer({"runs": [view_info(one) for one in found]})
+
+    async def start(self, request: Request) -> Response:
+        """201 when it was started and that is durable; 200 for one that was joined.
+
+        The header Idempotency-Key is the run's id where the body has none, and joins: who asks again with it
+        gets the same run.
+        """
+        caller = self._access.caller(request, "operator")
+        asked = await read_body(request, StartRun, self._max_body_bytes)
+        run_id, on_conflict = asked.id, asked.on_conflict
+        key = request.headers.get("idempotency-key")
+        if key is not None and run_id is None:
+            run_id, on_conflict = key, "join"
+        if (asked.ref_type is None) != (asked.ref_id is None):
+            raise CallerError("a ref is given with ref_type and ref_id")
+        kind = self._kind(asked.workflow)
+        run_id = run_id if run_id is not None else new_id()
+        was_there = on_conflict == "join" and await self._is_there(self._handle(caller, kind, run_id))
+        run: Run[Any] = await cast("Any", self._runtime).start(
+            kind.actor_class,
+            asked.input,
+            id=run_id,
+            on_conflict=cast("OnConflict", on_conflict),
+            ref=None if asked.ref_type is None else (asked.ref_type, asked.ref_id),
+            tenant=caller.tenant,
+            tags=asked.tags or None,
+            correlation_id=asked.correlation_id or request.headers.get("x-correlation-id"),
+        )
+        where = f"{request.scope.get('root_path', '')}/runs/{quote(run.workflow)}/{quote(run.id)}"
+        status = HTTPStatus.OK if was_there else HTTPStatus.CREATED
+        return answer(view_info(await run.info()), status, {"Location": where})
+
+    async def look(self, request: Request) -> Response:
+        """One run with its steps, input and output."""
+        run = await self._run(request, self._access.caller(request, "viewer"))
+        return answer(view_run(await run.info(), await run.history()))
+
+    async def history(self, request: Request) -> Response:
+        """The records of one run."""
+        run = await self._run(request, self._access.caller(request, "viewer"))
+        return answer({"history": view_history(await run.history())})
+
+    async def send(self, request: Request) -> Response:
+        """202 when the event is durable; the run processes it later.  An id is taken once."""
+        caller = self._access.caller(request, "operator")
+        asked = await read_body(request, SendEvent, self._max_body_bytes)
+        run = await self._run(request, caller)
+        event_id = asked.id or request.headers.get("idempotency-key")
+        await run.send(asked.name, asked.payload, user=caller.name, id=event_id)
+        return answer({"status": "accepted"}, HTTPStatus.ACCEPTED)
+
+    async def update(self, request: Request) -> Response:
+        """The reply of an update method; 422 with what it raised."""
+        caller = self._access.caller(request, "operator")
+        asked = await read_body(request, CallUpdate, self._max_body_bytes)
+        run = await self._run(request, caller)
+        update_id = asked.id or request.headers.get("idempotency-key") or new_id()
+        try:
+            reply = await run.update_once(asked.method, update_id, *asked.arguments, user=caller.name)
+        except (HoldfastError, PermissionError):
+            raise
+        except Exception as error:  # the method's own: an answer, not a failure of the server
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{type(error).__name__}: {error}"[:4_000])
+        return answer({"reply": reply})
+
+    async def control(self, request: Request) -> Response:
+        """Do one of the verbs; the run's head as it is behind it."""
+        caller = self._access.caller(request, "operator")
+        asked = await read_body(request, Control, self._max_body_bytes)
+        verb = request.path_params["verb"]
+        if verb not in VERBS:
+            raise CallerError(f"the verbs are {', '.join(VERBS)}; got {verb!r:.100}")
+        options: dict[str, Any] = {"by": caller.name}
+        if asked.reason or verb != "terminate":  # which has a text of its own
+            options["reason"] = asked.reason
+        if asked.input is not msgspec.UNSET:
+            if verb not in ("restart", "redrive"):
+                raise CallerError(f"{verb} takes no input; restart and redrive do")
+            options["input"] = asked.input
+        if asked.undo:
+            if verb != "terminate":
+                raise CallerError(f"{verb} has no undo of its own; terminate does")
+            options["undo"] = True
+        run = await self._run(request, caller)
+        await getattr(run, verb)(**options)
+        if verb == "purge":
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        return answer(view_info(await run.info()))
+
+    async def dead_letters(self, request: Request) -> Response:
+        """Failed runs, the oldest first."""
+        caller = self._access.caller(request, "viewer")
+        workflow = request.query_params.get("workflow")
+        letters = await self._runtime.dead_letters(
+            None if workflow is None else self._class(workflow),
+            tenant=_tenant_of(caller, request.query_params.get("tenant")),
+            limit=_limit_of(request),
+        )
+        return answer({"dead_letters": [view_letter(one) for one in letters]})
+
+    # -- finding -------------------------------------------------------------------------------------------
+
+    def _kind(self, workflow: str) -> WorkflowType:
+        kind = self._runtime.actor_types.named(workflow)
+        if not isinstance(kind, WorkflowType):
+            raise RunNotFound(f"{workflow!r:.200} is an actor, not a workflow")
+        return kind
+
+    def _class(self, workflow: str) -> type[Workflow]:
+        return cast("type[Workflow]", self._kind(workflow).actor_class)
+
+    def _handle(self, caller: Caller, kind: WorkflowType, run_id: GivenKey) -> Run[Any]:
+        run: Run[Any] = self._runtime.run(cast("Any", kind.actor_class), run_id)
+        return run if caller.tenant is None else run.of_tenant(caller.tenant)
+
+    async def _run(self, request: Request, caller: Caller) -> Run[Any]:
+        """The run that an address names; raises `RunNotFound`."""
+        kind, text = self._kind(request.path_params["workflow"]), request.path_params["id"]
+        for run_id in _readings(text):
+            run = self._handle(caller, kind, run_id)
+            if await self._is_there(run):
+                return run
+        raise RunNotFound(f"there is no run {kind.name}/{text}")
+
+    async def _is_there(self, run: Run[Any]) -> bool:
+        try:
+            await run.info()
+        except RunNotFound:
+            return False
+        return True
+
+
+def _readings(text: str) -> list[GivenKey]:
+    """What an id in an address may mean."""
+    readings: list[GivenKey] = [text]
+    if _is_number(text):
+        readings.append(int(text))
+    if "/" in text:
+        parts = text.split("/")
+        readings.append(tuple(parts))
+        if any(_is_number(part) for part in parts):
+            readings.append(tuple(int(part) if _is_number(part) else part for part in parts))
+    return readings
+
+
+def _is_number(text: str) -> bool:
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) <= 18 and str(int(text)) == text
+
+
+def _tenant_of(caller: Caller, asked: str | None) -> str | None:
+    if caller.tenant is None or asked in (None, caller.tenant):
+        return caller.tenant or asked
+    raise PermissionError(f"the token of {caller.name} is for tenant {caller.tenant} alone")
+
+
+def _limit_of(request: Request) -> int:
+    text = request.query_params.get("limit", "100")
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 0 < int(text) <= MAX_LISTED):
+        raise CallerError(f"limit is a whole number from 1 to {MAX_LISTED}; got {text!r:.100}")
+    return int(text)
