@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, cast, get_args
 
 from starlette.requests import HTTPConnection
 
@@ -46,7 +46,7 @@ class Token:
 
     def __post_init__(self) -> None:
         """Refuse what can't be sent in a header, or is guessed too easily."""
-        secret: object = self.secret
+        secret = cast("object", self.secret)
         if (
             not isinstance(secret, str)
             or len(secret) < MIN_SECRET_CHARACTERS
