@@ -27,7 +27,7 @@ from ...runtime.chain import CALLER
 from ...storage import layout
 from ...storage.errors import CallerError, StorageError, StorageFailed
 from ...storage.group_commit import Writes
-from ..errors import ErrorRecord, ForeignAwait, StepError, UpdateRefused, record_error
+from ..errors import ErrorRecord, ForeignAwait, RunEnded, StepError, UpdateRefused, record_error
 from .arrivals import forget_position
 from .asking import Asking
 from .continuing import ContinueAsNew
@@ -453,7 +453,10 @@ class LiveRun(Asking):
             self._updates = {}
         found = self.type.updates.get(record.name)
         update = self._updates[record.id] = Update(record.id)
-        if found is None:
+        if self._undoing is not None:
+            at = self.activation.ref
+            update.done(None, RunEnded(f"run {at} is having its steps undone; no update begins any more"))
+        elif found is None:
             update.done(None, UpdateRefused(f"{self.type.name} has no update {record.name!r} any more"))
         else:
             self.loop.call_soon(

@@ -397,6 +397,19 @@ def test_p7_a_deadline_that_was_told_and_caught_is_not_told_again_when_the_run_b
         assert not differs(calm, stormy), place
 
 
+def test_p7_no_update_begins_while_steps_are_undone() -> None:
+    """The undo waits for its second attempt when the update comes: its step is not begun."""
+    Place.quick = False
+    program = ["seq", ["outcome", 3, 0, False], ["optional", 7, False]]
+    story = Story(program, (Deed(10_000_001, "later", n=1),), hurried=True)
+    calm, places, _ = real(story)
+    assert not differs(plain(story), calm)
+    assert [key[1] for key in calm.begun] == ["s3", "s7", "undo s3", "undo s3"]
+    for place in places:
+        stormy, _, _ = real(story, Storm(crashes=(place,)))
+        assert not differs(calm, stormy), place
+
+
 def test_p7_messages_on_a_failing_disk() -> None:
     """Commits that fail or have no known outcome, few places, little memory: nothing acknowledged is lost."""
     play_roughly(80)
