@@ -102,6 +102,7 @@ def measure(options: argparse.Namespace) -> Report:
             "repeat": options.repeat,
             "loop": options.loop,
             "growth_events": options.events,
+            "many": options.many,
             "slow_disk_ms_per_sync": options.slow_disk,
             "sides": list(sides),
         },
@@ -151,7 +152,7 @@ def measure_scenarios(
             progress.begin(scenario)
             for number in range(options.repeat):
                 progress.detail(f"{number + 1} of {options.repeat}")
-                scale = Scale(place, options.quick, options.loop, factory)
+                scale = Scale(place, options.quick, options.loop, factory, options.many)
                 scale.measure(scenario)
                 found.lines.append(scale.lines)
     finally:

@@ -47,6 +47,13 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="how far `growth` grows (30000; quick: 3000); a million takes some minutes and GiB",
     )
+    measured.add_argument(
+        "--many",
+        type=int,
+        metavar="N",
+        help="how many runs sleep in `sleepers` (100000; quick: 2000), and actors are touched in `actors` "
+        "(200000; quick: 20000)",
+    )
     measured.add_argument("--loop", choices=("uvloop", "asyncio"), help="event loop (uvloop where installed)")
     measured.add_argument(
         "--side", choices=(FLOOR, HOLDFAST, "both"), default="both", help="measure one side only"
@@ -95,6 +102,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         options.events = 3_000 if options.quick else 30_000
     if options.events < 1_000:
         parser.error("--events must be at least 1000")
+    if options.many is not None and options.many < 1_000:
+        parser.error("--many must be at least 1000")
     if options.slow_disk < 0:
         parser.error("--slow-disk must not be negative")
     if options.loop is None:

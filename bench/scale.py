@@ -39,6 +39,8 @@ class Scale:
     quick: bool
     loop: str
     factory: LoopFactory
+    # Runs that sleep, actors that are touched; None for what the scenarios take by themselves.
+    many: int | None = None
     lines: list[Line] = field(default_factory=list)
 
     def measure(self, scenario: str) -> None:
@@ -258,7 +260,7 @@ def in_child(loop: str, **task: Any) -> dict[str, Any]:
 
 def sleepers(scale: Scale) -> None:
     """Runs that sleep for a day: starting them, their memory and disk, and the folder opened again."""
-    runs = 2_000 if scale.quick else 100_000
+    runs = scale.many or (2_000 if scale.quick else 100_000)
     for how in ("start_many", "start"):
         folder = scale.fresh_folder()
         try:
@@ -302,7 +304,7 @@ def sleepers(scale: Scale) -> None:
 
 def actors(scale: Scale) -> None:
     """Distinct actors touched once each, ten thousand of them in memory."""
-    count = 20_000 if scale.quick else 200_000
+    count = scale.many or (20_000 if scale.quick else 200_000)
     max_active = 1_000 if scale.quick else 10_000
     folder = scale.fresh_folder()
     try:
