@@ -33,7 +33,7 @@ async def pack(item: str, count: int) -> str:
     return f"{count} {item}"
 
 
-class Ship(Workflow):
+class PackAndShip(Workflow):
     """Packs, then waits to be let go."""
 
     retry = Retry(0)
@@ -93,7 +93,7 @@ def told(response: httpx.Response, status: int) -> Any:
 
 
 async def start(client: httpx.AsyncClient, **body: Any) -> Any:
-    return told(await client.post("/runs", json={"workflow": "Ship", **body}), 201)
+    return told(await client.post("/runs", json={"workflow": "PackAndShip", **body}), 201)
 
 
 async def ended(client: httpx.AsyncClient, path: str) -> Any:
@@ -109,16 +109,23 @@ async def ended(client: httpx.AsyncClient, path: str) -> Any:
 
 
 async def test_a_run_from_its_start_to_its_end(client: httpx.AsyncClient) -> None:
-    body = {"workflow": "Ship", "input": {"item": "tea"}, "id": "a/1", "ref_type": "shop", "ref_id": "7"}
+    body = {
+        "workflow": "PackAndShip",
+        "input": {"item": "tea"},
+        "id": "a/1",
+        "ref_type": "shop",
+        "ref_id": "7",
+    }
     response = await client.post("/runs", json={**body, "tags": {"day": "monday"}})
     info = told(response, 201)
     assert (info["id"], info["ref"], info["tags"]) == ("a/1", ["shop", "7"], {"day": "monday"})
     where = response.headers["location"]
-    assert where == "/runs/Ship/a/1"
+    assert where == "/runs/PackAndShip/a/1"
     assert told(
-        await client.post("/runs/updates/Ship/a/1", json={"method": "move", "arguments": ["Bonn"]}), 200
+        await client.post("/runs/updates/PackAndShip/a/1", json={"method": "move", "arguments": ["Bonn"]}),
+        200,
     ) == {"reply": "Bonn"}
-    sent = await client.post("/runs/events/Ship/a/1", json={"name": "go", "payload": [1]})
+    sent = await client.post("/runs/events/PackAndShip/a/1", json={"name": "go", "payload": [1]})
     assert told(sent, 202) == {"status": "accepted"}
     view = await ended(client, where)
     assert view["input"] == {"item": "tea"}
@@ -130,24 +137,24 @@ async def test_a_run_from_its_start_to_its_end(client: httpx.AsyncClient) -> Non
         1,
         "1 tea",
     )
-    history = told(await client.get("/history/Ship/a/1"), 200)["history"]
+    history = told(await client.get("/history/PackAndShip/a/1"), 200)["history"]
     assert [one["number"] for one in history] == list(range(len(history)))
     assert (history[0]["kind"], history[-1]["kind"]) == ("Started", "Finished")
-    assert told(await client.post("/runs/events/Ship/a/1", json={"name": "go"}), 409)  # it has ended
+    assert told(await client.post("/runs/events/PackAndShip/a/1", json={"name": "go"}), 409)  # it has ended
 
 
 async def test_runs_are_listed_by_what_is_asked(client: httpx.AsyncClient) -> None:
     for n in range(3):
         await start(client, input={"item": "tea"}, id=f"r{n}", ref_type="shop", ref_id=str(n % 2))
     await start(client, input={"item": "nothing"}, id="bad", tags={"k": "v:w"})
-    failed = await ended(client, "/runs/Ship/bad")
+    failed = await ended(client, "/runs/PackAndShip/bad")
 
     async def listed(query: str) -> list[str]:
         return [one["id"] for one in told(await client.get(f"/runs?{query}"), 200)["runs"]]
 
     assert await listed("") == ["r0", "r1", "r2", "bad"]
     assert await listed("newest&limit=2") == ["bad", "r2"]
-    assert await listed("workflow=Ship&ref_type=shop&ref_id=0") == ["r0", "r2"]
+    assert await listed("workflow=PackAndShip&ref_type=shop&ref_id=0") == ["r0", "r2"]
     assert await listed("status=failed&status=complete") == ["bad"]
     assert await listed("tag=k:v:w") == ["bad"]
     error = {"type": "OSError", "message": "the shelf is empty", "fatal": False}
@@ -158,38 +165,40 @@ async def test_runs_are_listed_by_what_is_asked(client: httpx.AsyncClient) -> No
 
 async def test_a_failed_run_is_driven_on_with_another_input(client: httpx.AsyncClient) -> None:
     await start(client, input={"item": "nothing", "count": 2}, id="r")
-    await ended(client, "/runs/Ship/r")
+    await ended(client, "/runs/PackAndShip/r")
     redriven = {"input": {"item": "tea", "count": 2}, "reason": "typing error"}
-    told(await client.post("/runs/control/redrive/Ship/r", json=redriven), 200)
-    view = await ended(client, "/runs/Ship/r")
+    told(await client.post("/runs/control/redrive/PackAndShip/r", json=redriven), 200)
+    view = await ended(client, "/runs/PackAndShip/r")
     assert (view["input"]["item"], view["output"]) == ("tea", "2 tea")
-    assert (await client.post("/runs/control/purge/Ship/r", json={})).status_code == 204
-    assert "no run Ship/r" in told(await client.get("/runs/Ship/r"), 404)
+    assert (await client.post("/runs/control/purge/PackAndShip/r", json={})).status_code == 204
+    assert "no run PackAndShip/r" in told(await client.get("/runs/PackAndShip/r"), 404)
 
 
 async def test_control_tells_who_did_it(client: httpx.AsyncClient, rt: Runtime) -> None:
     await start(client, input={"item": "tea"}, id="r")
     assert (
-        told(await client.post("/runs/control/pause/Ship/r", json={"reason": "lunch"}), 200)["status"]
+        told(await client.post("/runs/control/pause/PackAndShip/r", json={"reason": "lunch"}), 200)["status"]
         == "paused"
     )
     (deed,) = rt.audit()
     assert (deed.who, deed.verb, deed.reason) == ("otto", "pause", "lunch")
-    assert "takes no input" in told(await client.post("/runs/control/resume/Ship/r", json={"input": 1}), 400)
-    assert "the verbs are" in told(await client.post("/runs/control/dance/Ship/r", json={}), 400)
-    ended_run = await client.post("/runs/control/terminate/Ship/r", json={"undo": True})
+    assert "takes no input" in told(
+        await client.post("/runs/control/resume/PackAndShip/r", json={"input": 1}), 400
+    )
+    assert "the verbs are" in told(await client.post("/runs/control/dance/PackAndShip/r", json={}), 400)
+    ended_run = await client.post("/runs/control/terminate/PackAndShip/r", json={"undo": True})
     assert told(ended_run, 200)["status"] == "terminated"
 
 
 async def test_keys_that_are_numbers_and_tuples_are_found(client: httpx.AsyncClient, rt: Runtime) -> None:
     for key in (7, ("a", 1), ("b", "1")):
-        await rt.start(Ship, Order("tea"), id=key)
+        await rt.start(PackAndShip, Order("tea"), id=key)
     for text in ("7", "a/1", "b/1"):
-        assert told(await client.get(f"/runs/Ship/{text}"), 200)["run"]["id"] == text
+        assert told(await client.get(f"/runs/PackAndShip/{text}"), 200)["run"]["id"] == text
 
 
 async def test_who_asks_again_with_a_key_gets_the_same_run(client: httpx.AsyncClient) -> None:
-    body = {"workflow": "Ship", "input": {"item": "tea"}}
+    body = {"workflow": "PackAndShip", "input": {"item": "tea"}}
     key = {"Idempotency-Key": "order-17"}
     first = told(await client.post("/runs", json=body, headers=key), 201)
     again = told(await client.post("/runs", json=body, headers=key), 200)
@@ -198,15 +207,15 @@ async def test_who_asks_again_with_a_key_gets_the_same_run(client: httpx.AsyncCl
     sent = [
         told(
             await client.post(
-                "/runs/events/Ship/order-17", json={"name": "go"}, headers={"Idempotency-Key": "e"}
+                "/runs/events/PackAndShip/order-17", json={"name": "go"}, headers={"Idempotency-Key": "e"}
             ),
             202,
         )
         for _ in range(2)
     ]
     assert sent[0] == sent[1]
-    await ended(client, "/runs/Ship/order-17")
-    history = told(await client.get("/history/Ship/order-17"), 200)["history"]
+    await ended(client, "/runs/PackAndShip/order-17")
+    history = told(await client.get("/history/PackAndShip/order-17"), 200)["history"]
     assert [one["kind"] for one in history].count("EventArrived") == 1
 
 
@@ -234,7 +243,7 @@ async def test_nothing_is_told_without_a_token(client: httpx.AsyncClient, given:
     for method, path in (
         ("GET", "/runs"),
         ("POST", "/events"),
-        ("GET", "/runs/Ship/x"),
+        ("GET", "/runs/PackAndShip/x"),
         ("GET", "/dead-letters"),
     ):
         authorization = (b"Authorization", given.encode("latin-1"))
@@ -248,27 +257,30 @@ async def test_a_viewer_changes_nothing(client: httpx.AsyncClient) -> None:
     for path in (
         "/runs",
         "/events",
-        "/runs/control/cancel/Ship/r",
-        "/runs/events/Ship/r",
-        "/runs/updates/Ship/r",
+        "/runs/control/cancel/PackAndShip/r",
+        "/runs/events/PackAndShip/r",
+        "/runs/updates/PackAndShip/r",
     ):
         assert "operator" in told(await client.post(path, json={}, headers=as_(VIEWER)), 403)
-    assert told(await client.get("/runs/Ship/r", headers=as_(VIEWER)), 200)["run"]["status"] != "cancelled"
+    assert (
+        told(await client.get("/runs/PackAndShip/r", headers=as_(VIEWER)), 200)["run"]["status"]
+        != "cancelled"
+    )
 
 
 async def test_a_tenant_reaches_its_own_runs_alone(client: httpx.AsyncClient) -> None:
     await start(client, input={"item": "tea"}, id="ours")
-    mine = {"workflow": "Ship", "input": {"item": "tea"}, "id": "mine"}
+    mine = {"workflow": "PackAndShip", "input": {"item": "tea"}, "id": "mine"}
     assert told(await client.post("/runs", json=mine, headers=as_(ACME)), 201)["tenant"] == "acme"
     runs = told(await client.get("/runs", headers=as_(ACME)), 200)["runs"]
     assert [one["id"] for one in runs] == ["mine"]
-    for path in ("/runs/Ship/ours", "/history/Ship/ours"):
+    for path in ("/runs/PackAndShip/ours", "/history/PackAndShip/ours"):
         told(await client.get(path, headers=as_(ACME)), 404)
-    for path in ("/runs/control/cancel/Ship/ours", "/runs/control/purge/Ship/ours"):
+    for path in ("/runs/control/cancel/PackAndShip/ours", "/runs/control/purge/PackAndShip/ours"):
         told(await client.post(path, json={}, headers=as_(ACME)), 404)
-    told(await client.post("/runs/events/Ship/ours", json={"name": "go"}, headers=as_(ACME)), 404)
-    told(await client.post("/runs/updates/Ship/ours", json={"method": "move"}, headers=as_(ACME)), 404)
-    taken = {"workflow": "Ship", "input": {"item": "tea"}}
+    told(await client.post("/runs/events/PackAndShip/ours", json={"name": "go"}, headers=as_(ACME)), 404)
+    told(await client.post("/runs/updates/PackAndShip/ours", json={"method": "move"}, headers=as_(ACME)), 404)
+    taken = {"workflow": "PackAndShip", "input": {"item": "tea"}}
     for body in (
         {"id": "ours"},
         {"id": "ours", "on_conflict": "join"},
@@ -317,11 +329,15 @@ def test_a_secret_is_not_shown() -> None:
         (b"{", 400, "the body"),
         (b"[]", 400, "object"),
         (b'{"workflow": 1}', 400, "$.workflow"),
-        (b'{"workflow": "Ship", "inptu": 1}', 400, "inptu"),
-        (b'{"workflow": "Ship", "input": {"item": 1}}', 400, "$.item"),
-        (b'{"workflow": "Ship", "input": {"item": "tea"}, "id": "a b"}', 400, "blanks"),
-        (b'{"workflow": "Ship", "input": {"item": "tea"}, "on_conflict": "fight"}', 400, "on_conflict"),
-        (b'{"workflow": "Ship", "input": {"item": "tea"}, "ref_id": "1"}', 400, "ref_type"),
+        (b'{"workflow": "PackAndShip", "inptu": 1}', 400, "inptu"),
+        (b'{"workflow": "PackAndShip", "input": {"item": 1}}', 400, "$.item"),
+        (b'{"workflow": "PackAndShip", "input": {"item": "tea"}, "id": "a b"}', 400, "blanks"),
+        (
+            b'{"workflow": "PackAndShip", "input": {"item": "tea"}, "on_conflict": "fight"}',
+            400,
+            "on_conflict",
+        ),
+        (b'{"workflow": "PackAndShip", "input": {"item": "tea"}, "ref_id": "1"}', 400, "ref_type"),
         (b'{"workflow": "Nobody"}', 404, "Nobody"),
         (b'{"workflow": "Queue"}', 404, "not a workflow"),
         (b'{"workflow": "\xff"}', 400, "the body"),
@@ -381,14 +397,14 @@ async def test_addresses_that_are_not_there(client: httpx.AsyncClient) -> None:
     told_404 = [
         await client.get("/nothing"),
         await client.get("/runs/Nobody/x"),
-        await client.get("/runs/Ship/x"),
+        await client.get("/runs/PackAndShip/x"),
     ]
     for path in (
-        "/runs/Ship/a%00b",
-        "/runs/Ship/%ff",
-        "/runs/Ship/" + "x" * 3_000,
-        "/runs/Ship/a%20b",
-        "/runs/Ship/",
+        "/runs/PackAndShip/a%00b",
+        "/runs/PackAndShip/%ff",
+        "/runs/PackAndShip/" + "x" * 3_000,
+        "/runs/PackAndShip/a%20b",
+        "/runs/PackAndShip/",
     ):
         response = await client.get(path)
         assert response.status_code in (400, 404), (path, response.text)
@@ -402,10 +418,10 @@ async def test_addresses_that_are_not_there(client: httpx.AsyncClient) -> None:
 
 async def test_what_an_update_raises_is_an_answer(client: httpx.AsyncClient) -> None:
     await start(client, input={"item": "tea"}, id="r")
-    refused = await client.post("/runs/updates/Ship/r", json={"method": "move", "arguments": [""]})
+    refused = await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": [""]})
     assert "where to?" in told(refused, 422)
-    told(await client.post("/runs/updates/Ship/r", json={"method": "run"}), 409)
-    told(await client.post("/runs/updates/Ship/r", json={"method": "move", "arguments": [1, 2]}), 400)
+    told(await client.post("/runs/updates/PackAndShip/r", json={"method": "run"}), 409)
+    told(await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": [1, 2]}), 400)
 
 
 # -- health -------------------------------------------------------------------------------------------------
