@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 import msgspec
 
-from ..runtime.address import GivenKey, normal_key
+from ..runtime.address import GivenKey, normal_key, show_key
 from ..runtime.chain import CALLER, Turn, after_commit, after_rollback, before_stage
 from ..runtime.ref import Ref
 from ..runtime.system import ActorSystem
 from ..storage.errors import CallerError
 from ..storage.group_commit import Writes
 from .bulk import BulkResult, Verb, control_many
-from .dead_letter import DeadLetter
+from .dead_letter import DeadLetter, dead_letter
+from .errors import RunNotFound
 from .handle import Run
 from .run_info import RunInfo, run_info
 from .tenant import Tenant
@@ -93,6 +94,7 @@ class WorkflowCalls(ActorSystem):
         tag: tuple[str, str] | None = None,
     ) -> RunFilter:
         """Which runs are meant, as `runs` has it; for `control`."""
+        self.check_open()
         self._not_in_run("list runs")
         for text, what in ((state, "state"), (tenant, "tenant")):
             if text is not None and not isinstance(cast("object", text), str):
@@ -116,7 +118,15 @@ class WorkflowCalls(ActorSystem):
         """
         wanted = self.run_filter(workflow, status=FAILED, tenant=tenant)
         runs = list_runs(self, wanted, limit=limit, reverse=False)
-        letters = [await Run[object](self, ref).dead_letter() for ref, _ in runs]
+        letters: list[DeadLetter] = []
+        for ref, _ in runs:
+            try:
+                records = await Run[object](self, ref).history()
+            except RunNotFound:
+                continue  # erased meanwhile
+            letter = dead_letter(ref.type.name, show_key(ref.key), records)
+            if letter is not None:  # else it goes on by now
+                letters.append(letter)
         letters.sort(key=lambda letter: letter.failed_at)
         return letters[:limit]
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -69,7 +71,7 @@ def http_app(
     def route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, _guarded(endpoint, origins), methods=[method])
 
-    return Starlette(
+    app = Starlette(
         routes=[
             route("GET", "/health", health),
             route("GET", "/ready", ready),
@@ -84,7 +86,19 @@ def http_app(
             route("GET", "/dead-letters", runs.dead_letters),
         ],
         exception_handlers={HTTPException: _no_such_address},
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Correlation-Id"],
+                expose_headers=["Location", "Retry-After", "X-Correlation-Id"],
+            )
+        ],
     )
+    # To where a Host header says, it would be.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _guarded(

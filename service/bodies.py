@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -10,11 +12,15 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from ..actors.workflow.labels import check_label
 from ..runtime.codec import BAD_VALUE, reason
 
 Body = TypeVar("Body")
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_SECONDS: Final = 30.0
+REPLY_SECONDS: Final = 30.0
+# How soon it shows that who waits for a reply is gone.
+LOOK_SECONDS: Final = 0.5
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -64,6 +70,29 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect as gone:
         raise BadBody(HTTPStatus.BAD_REQUEST, "the client was gone before its body was there") from gone
     return bytes(read)
+
+
+async def until_gone(request: Request, work: Awaitable[Body]) -> Body:
+    """What `work` gives, as long as the client waits for it, and for `REPLY_SECONDS` at most.
+
+    Raises a TimeoutError then; work that somebody else does goes on.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        with anyio.fail_after(REPLY_SECONDS):
+            while not task.done():
+                if await request.is_disconnected():
+                    raise TimeoutError("the client is gone")
+                await asyncio.wait((task,), timeout=LOOK_SECONDS)
+        return task.result()
+    finally:
+        task.cancel()
+
+
+def given_correlation_id(request: Request, asked: str | None) -> str | None:
+    """The correlation id of a request; raises `InvalidValue` for one that no line of a log should hold."""
+    given = asked or request.headers.get("x-correlation-id")
+    return None if given is None else check_label(given, "a correlation id")
 
 
 def answer(

@@ -14,9 +14,10 @@ from starlette.responses import Response
 
 from ..actors.durable_queue import Queue
 from ..actors.ids import new_id
+from ..actors.workflow.labels import check_label
 from ..runtime.clock import moment
 from .access import Access
-from .bodies import answer, read_body
+from .bodies import answer, given_correlation_id, read_body
 
 if TYPE_CHECKING:
     from ..actors.system import Runtime
@@ -49,7 +50,8 @@ class EventsApi:
         caller.must_be_nobodys(f"queue {self._queue}")
         asked = await read_body(request, PostEvent, self._max_body_bytes)
         event_id = asked.event_id or request.headers.get("idempotency-key") or new_id()
-        correlation_id = request.headers.get("x-correlation-id") or new_id()
+        check_label(event_id, "an event id")
+        correlation_id = given_correlation_id(request, None) or new_id()
         body = {
             "event_id": event_id,
             "payload": asked.payload,

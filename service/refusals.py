@@ -9,6 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from ..actors.errors import RunEnded, RunExists, UpdateRefused
+from ..runtime.error_text import clean, cut, message_text
 from ..runtime.errors import NotRunning, PrivateMethod, UnknownActorType, UnknownMethod
 from ..storage.errors import CallerError, Overloaded, StorageClosed, StorageFull
 from .access import NoToken
@@ -16,6 +17,7 @@ from .bodies import BadBody
 
 _log = logging.getLogger("holdfast.service")
 LATER_SECONDS = 5
+MAX_DETAIL_CHARACTERS = 4_000
 
 
 def refusal(error: Exception) -> Response:
@@ -30,13 +32,13 @@ def refusal(error: Exception) -> Response:
     if isinstance(error, StorageFull):
         return problem(HTTPStatus.INSUFFICIENT_STORAGE, "the server has no room left; its log says more")
     if isinstance(error, NoToken):
-        return problem(HTTPStatus.UNAUTHORIZED, str(error))
+        return problem(HTTPStatus.UNAUTHORIZED, message_text(error))
     if isinstance(error, PermissionError):
-        return problem(HTTPStatus.FORBIDDEN, str(error))
+        return problem(HTTPStatus.FORBIDDEN, message_text(error))
     if isinstance(error, BadBody):
-        return problem(error.status, str(error))
+        return problem(error.status, message_text(error))
     if isinstance(error, CallerError):
-        return problem(_status_of(error), str(error))
+        return problem(_status_of(error), message_text(error))
     _log.error("a request failed", exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why")
 
@@ -53,6 +55,7 @@ def _status_of(error: CallerError) -> HTTPStatus:
 
 def problem(status: HTTPStatus, detail: str) -> Response:
     """A problem without a type of its own."""
+    detail = cut(clean(detail), MAX_DETAIL_CHARACTERS)
     told = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
     headers: dict[str, str] = {}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:

@@ -9,8 +9,8 @@
     POST /runs/control/{verb}/{workflow}/{id}
     GET  /dead-letters
 
-A run's id may hold slashes, so it comes last.  A tuple is given with slashes: an id is looked up as one text
-first, then as a whole number, then as the parts of a tuple.
+A run's id may hold slashes, so it comes last.  A key that is no text is given as JSON behind a tilde: `~7`,
+or `~["a",1]`.
 
 Promise: a token of one tenant reaches that tenant's runs alone; others' are not there.
 """
@@ -29,10 +29,14 @@ from ..actors.bulk import VERBS
 from ..actors.errors import RunNotFound
 from ..actors.ids import new_id
 from ..actors.workflow.head import RunStatus
+from ..actors.workflow.workflow import Workflow
 from ..actors.workflow.workflow_type import WorkflowType
-from ..storage.errors import CallerError, HoldfastError
+from ..runtime.codec import BAD_VALUE, reason
+from ..runtime.error_text import message_text
+from ..runtime.registry import find_actor_class
+from ..storage.errors import ActorError, CallerError, HoldfastError
 from .access import Access, Caller
-from .bodies import answer, read_body
+from .bodies import answer, given_correlation_id, read_body, until_gone
 from .refusals import problem
 from .run_views import view_history, view_info, view_letter, view_run
 
@@ -40,7 +44,6 @@ if TYPE_CHECKING:
     from ..actors.handle import Run
     from ..actors.system import Runtime
     from ..actors.workflow.start_options import OnConflict
-    from ..actors.workflow.workflow import Workflow
     from ..runtime.address import GivenKey
 
 MAX_LISTED: Final = 1_000
@@ -145,11 +148,15 @@ class RunsApi:
             ref=None if asked.ref_type is None else (asked.ref_type, asked.ref_id),
             tenant=caller.tenant,
             tags=asked.tags or None,
-            correlation_id=asked.correlation_id or request.headers.get("x-correlation-id"),
+            correlation_id=given_correlation_id(request, asked.correlation_id),
         )
-        where = f"{request.scope.get('root_path', '')}/runs/{quote(run.workflow)}/{quote(run.id)}"
+        where = quote(f"{request.scope.get('root_path', '')}/runs/{run.workflow}/{run.id}")
         status = HTTPStatus.OK if was_there else HTTPStatus.CREATED
-        return answer(view_info(await run.info()), status, {"Location": where})
+        try:
+            told = view_info(await run.info())
+        except RunNotFound:  # it has ended and is erased already; it was started all the same
+            told = {"workflow": run.workflow, "id": run.id, "tenant": caller.tenant}
+        return answer(told, status, {"Location": where})
 
     async def look(self, request: Request) -> Response:
         """One run with its steps, input and output."""
@@ -177,11 +184,18 @@ class RunsApi:
         run = await self._run(request, caller)
         update_id = asked.id or request.headers.get("idempotency-key") or new_id()
         try:
-            reply = await run.update_once(asked.method, update_id, *asked.arguments, user=caller.name)
-        except (HoldfastError, PermissionError):
-            raise
-        except Exception as error:  # the method's own: an answer, not a failure of the server
-            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{type(error).__name__}: {error}"[:4_000])
+            reply = await until_gone(
+                request, run.update_once(asked.method, update_id, *asked.arguments, user=caller.name)
+            )
+        except TimeoutError:
+            told = f"update {update_id} is accepted and has no reply yet: ask again with this id"
+            return problem(HTTPStatus.GATEWAY_TIMEOUT, told)
+        except Exception as error:
+            if isinstance(error, HoldfastError) and not isinstance(error, ActorError):
+                raise
+            # The method's own: an answer, not a failure of the server.
+            told = f"{type(error).__name__}: {message_text(error)}"
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, told)
         return answer({"reply": reply})
 
     async def control(self, request: Request) -> Response:
@@ -204,9 +218,10 @@ class RunsApi:
             options["undo"] = True
         run = await self._run(request, caller)
         await getattr(run, verb)(**options)
-        if verb == "purge":
+        try:
+            return answer(view_info(await run.info()))
+        except RunNotFound:  # by the verb, or since it ended by that
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        return answer(view_info(await run.info()))
 
     async def dead_letters(self, request: Request) -> Response:
         """Failed runs, the oldest first."""
@@ -222,10 +237,13 @@ class RunsApi:
     # -- finding -------------------------------------------------------------------------------------------
 
     def _kind(self, workflow: str) -> WorkflowType:
-        kind = self._runtime.actor_types.named(workflow)
-        if not isinstance(kind, WorkflowType):
-            raise RunNotFound(f"{workflow!r:.200} is an actor, not a workflow")
-        return kind
+        found = find_actor_class(workflow)
+        if found is None or not issubclass(found, Workflow):
+            raise RunNotFound(f"no workflow {workflow!r:.200} is imported here")
+        try:
+            return self._runtime.workflow_type(found)
+        except ActorError as error:  # a base class, say: nothing that can be started
+            raise RunNotFound(f"{workflow!r:.200} is no workflow that can run: {error}") from error
 
     def _class(self, workflow: str) -> type[Workflow]:
         return cast("type[Workflow]", self._kind(workflow).actor_class)
@@ -236,12 +254,10 @@ class RunsApi:
 
     async def _run(self, request: Request, caller: Caller) -> Run[Any]:
         """The run that an address names; raises `RunNotFound`."""
-        kind, text = self._kind(request.path_params["workflow"]), request.path_params["id"]
-        for run_id in _readings(text):
-            run = self._handle(caller, kind, run_id)
-            if await self._is_there(run):
-                return run
-        raise RunNotFound(f"there is no run {kind.name}/{text}")
+        kind = self._kind(request.path_params["workflow"])
+        run = self._handle(caller, kind, _key_of(request.path_params["id"]))
+        await run.info()
+        return run
 
     async def _is_there(self, run: Run[Any]) -> bool:
         try:
@@ -251,22 +267,20 @@ class RunsApi:
         return True
 
 
-def _readings(text: str) -> list[GivenKey]:
-    """What an id in an address may mean."""
-    readings: list[GivenKey] = [text]
-    if _is_number(text):
-        readings.append(int(text))
-    if "/" in text:
-        parts = text.split("/")
-        readings.append(tuple(parts))
-        if any(_is_number(part) for part in parts):
-            readings.append(tuple(int(part) if _is_number(part) else part for part in parts))
-    return readings
+def _key_of(text: str) -> GivenKey:
+    """The key that an id in an address means: it itself, or behind a tilde the JSON of a number or an array.
 
-
-def _is_number(text: str) -> bool:
-    digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and len(digits) <= 18 and str(int(text)) == text
+    Only one: what is asked a second time must not mean another run, when the first one is gone by then.
+    """
+    if not text.startswith("~"):
+        return text
+    try:
+        key = msgspec.json.decode(text[1:], type=int | str | list[int | str])
+    except BAD_VALUE as error:
+        raise CallerError(
+            f"an id that begins with ~ is the JSON of a number, a text or an array of them: {reason(error)}"
+        ) from error
+    return tuple(key) if isinstance(key, list) else key
 
 
 def _tenant_of(caller: Caller, asked: str | None) -> str | None:

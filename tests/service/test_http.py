@@ -47,11 +47,22 @@ class PackAndShip(Workflow):
         return packed
 
     @update
+    async def never(self) -> None:
+        await self.wait("never")
+
+    @update
     async def move(self, address: str) -> str:
         if not address:
             raise ValueError("where to?")
         self.address = address
         return address
+
+
+class GoneAtOnce(Workflow):
+    retention = 0
+
+    async def run(self, seconds: int) -> None:
+        await self.sleep(seconds)
 
 
 def as_(token: Token, **headers: str) -> dict[str, str]:
@@ -193,8 +204,84 @@ async def test_control_tells_who_did_it(client: httpx.AsyncClient, rt: Runtime) 
 async def test_keys_that_are_numbers_and_tuples_are_found(client: httpx.AsyncClient, rt: Runtime) -> None:
     for key in (7, ("a", 1), ("b", "1")):
         await rt.start(PackAndShip, Order("tea"), id=key)
-    for text in ("7", "a/1", "b/1"):
-        assert told(await client.get(f"/runs/PackAndShip/{text}"), 200)["run"]["id"] == text
+    for text, shown in (("~7", "7"), ('~["a",1]', "a/1"), ('~["b","1"]', "b/1")):
+        assert told(await client.get(f"/runs/PackAndShip/{text}"), 200)["run"]["id"] == shown
+    for text in ("~", "~{}", "~[1.5]", "~[[1]]", "~null"):
+        assert "JSON" in told(await client.get(f"/runs/PackAndShip/{text}"), 400)
+
+
+async def test_a_purge_that_is_asked_for_again_erases_nothing_else(
+    client: httpx.AsyncClient, rt: Runtime
+) -> None:
+    """An address means one run, also when that is gone and others are shown alike."""
+    keys: list[Any] = ["a/1", ("a", "1"), ("a", 1)]
+    for key in keys:
+        await (await rt.start(PackAndShip, Order("tea", 2), id=key)).result()
+    answers = [await client.post("/runs/control/purge/PackAndShip/a/1", json={}) for _ in range(3)]
+    assert [one.status_code for one in answers] == [204, 404, 404]
+    assert [one.id for one in rt.runs()] == ["a/1", "a/1"]
+
+
+async def test_what_was_done_is_told_also_when_the_run_is_erased_by_then(client: httpx.AsyncClient) -> None:
+    started = [
+        await client.post("/runs", json={"workflow": "GoneAtOnce", "input": 0, "id": f"g{n}"})
+        for n in range(10)
+    ]
+    assert [told(one, 201)["id"] for one in started] == [f"g{n}" for n in range(10)]
+    told(await client.post("/runs", json={"workflow": "GoneAtOnce", "input": 1_000, "id": "waits"}), 201)
+    ended_run = await client.post("/runs/control/terminate/GoneAtOnce/waits", json={})
+    assert ended_run.status_code in (200, 204)
+
+
+async def test_a_client_that_hangs_up_on_an_update_keeps_no_server_open(rt: Runtime) -> None:
+    await rt.start(PackAndShip, Order("tea"), id="r")
+    async with asyncio.timeout(20):
+        async with (
+            serving(http_app(rt, tokens=[OPERATOR])) as address,
+            httpx.AsyncClient(base_url=f"http://{address}", headers=as_(OPERATOR), trust_env=False) as client,
+        ):
+            with pytest.raises(httpx.ReadTimeout):
+                await client.post("/runs/updates/PackAndShip/r", json={"method": "never"}, timeout=0.1)
+
+
+async def test_an_update_without_a_reply_is_asked_for_again(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "REPLY_SECONDS", 0.05)
+    await start(client, input={"item": "tea"}, id="r")
+    late = await client.post("/runs/updates/PackAndShip/r", json={"method": "never", "id": "u-1"})
+    assert "u-1" in told(late, 504)
+
+
+async def test_dead_letters_that_go_on_meanwhile_are_left_out(client: httpx.AsyncClient, rt: Runtime) -> None:
+    runs = [await rt.start(PackAndShip, Order("nothing", 2), id=f"r{n}") for n in range(10)]
+    await asyncio.gather(*(run.result() for run in runs), return_exceptions=True)
+
+    async def redrive() -> None:
+        for run in runs:
+            await run.redrive()
+            await asyncio.sleep(0)
+
+    driving = asyncio.create_task(redrive())
+    while not driving.done():
+        told(await client.get("/dead-letters"), 200)
+
+
+@pytest.mark.parametrize("given", ["x" * 201, "a\nb"])
+async def test_ids_of_correlation_and_events_are_bounded(client: httpx.AsyncClient, given: str) -> None:
+    body = {"workflow": "PackAndShip", "input": {"item": "tea"}, "correlation_id": given}
+    assert "correlation id" in told(await client.post("/runs", json=body), 400)
+    assert "event id" in told(await client.post("/events", json={"payload": {}, "event_id": given}), 400)
+
+
+async def test_a_page_of_a_friend_may_ask_what_it_may(client: httpx.AsyncClient) -> None:
+    """A token in a header makes a browser ask before it asks."""
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    friend = await client.options("/runs", headers={"Origin": "https://friend.example", **asks})
+    assert friend.status_code == 200
+    assert friend.headers["access-control-allow-origin"] == "https://friend.example"
+    stranger = await client.options("/runs", headers={"Origin": "https://stranger.example", **asks})
+    assert "access-control-allow-origin" not in stranger.headers
 
 
 async def test_who_asks_again_with_a_key_gets_the_same_run(client: httpx.AsyncClient) -> None:
@@ -339,7 +426,8 @@ def test_a_secret_is_not_shown() -> None:
         ),
         (b'{"workflow": "PackAndShip", "input": {"item": "tea"}, "ref_id": "1"}', 400, "ref_type"),
         (b'{"workflow": "Nobody"}', 404, "Nobody"),
-        (b'{"workflow": "Queue"}', 404, "not a workflow"),
+        (b'{"workflow": "Queue"}', 404, "no workflow"),
+        (b'{"workflow": "Workflow"}', 404, "Workflow"),
         (b'{"workflow": "\xff"}', 400, "the body"),
         (b"[" * 9_000, 400, "the body"),
         (b" " * (MAX_BODY_BYTES + 1), 413, "10000 bytes"),
@@ -440,6 +528,15 @@ async def test_health_needs_no_token_and_readiness_follows_the_runtime(rt: Runti
         response = await client.get("/runs", headers=as_(VIEWER))
         told(response, 503)
         assert int(response.headers["retry-after"]) > 0
+
+
+async def test_a_runtime_that_is_not_open_yet(folder: Path) -> None:
+    async with (
+        serving(http_app(Runtime(folder), tokens=[VIEWER])) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", headers=as_(VIEWER), trust_env=False) as client,
+    ):
+        for path in ("/ready", "/runs", "/dead-letters", "/runs/PackAndShip/r"):
+            told(await client.get(path), 503)
 
 
 def test_answers_are_json() -> None:
