@@ -275,7 +275,7 @@ def _key_of(text: str) -> GivenKey:
     if not text.startswith("~"):
         return text
     try:
-        key = msgspec.json.decode(text[1:], type=int | str | list[int | str])
+        key: int | str | list[int | str] = msgspec.json.decode(text[1:], type=int | str | list[int | str])
     except BAD_VALUE as error:
         raise CallerError(
             f"an id that begins with ~ is the JSON of a number, a text or an array of them: {reason(error)}"
