@@ -218,10 +218,12 @@ class RunsApi:
             options["undo"] = True
         run = await self._run(request, caller)
         await getattr(run, verb)(**options)
-        try:
-            return answer(view_info(await run.info()))
-        except RunNotFound:  # by the verb, or since it ended by that
-            return Response(status_code=HTTPStatus.NO_CONTENT)
+        if verb != "purge":  # which is soon over
+            try:
+                return answer(view_info(await run.info()))
+            except RunNotFound:
+                pass  # it ended by that, and is erased already
+        return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def dead_letters(self, request: Request) -> Response:
         """Failed runs, the oldest first."""
