@@ -36,7 +36,7 @@ from ..runtime.error_text import message_text
 from ..runtime.registry import find_actor_class
 from ..storage.errors import ActorError, CallerError, HoldfastError
 from .access import Access, Caller
-from .bodies import answer, given_correlation_id, read_body, until_gone
+from .bodies import NoReply, answer, given_correlation_id, read_body, until_gone
 from .refusals import problem
 from .run_views import view_history, view_info, view_letter, view_run
 
@@ -150,7 +150,7 @@ class RunsApi:
             tags=asked.tags or None,
             correlation_id=given_correlation_id(request, asked.correlation_id),
         )
-        where = quote(f"{request.scope.get('root_path', '')}/runs/{run.workflow}/{run.id}")
+        where = quote(f"{request.scope.get('root_path', '')}/runs/{run.workflow}/{_address_of(run_id)}")
         status = HTTPStatus.OK if was_there else HTTPStatus.CREATED
         try:
             told = view_info(await run.info())
@@ -187,7 +187,7 @@ class RunsApi:
             reply = await until_gone(
                 request, run.update_once(asked.method, update_id, *asked.arguments, user=caller.name)
             )
-        except TimeoutError:
+        except NoReply:
             told = f"update {update_id} is accepted and has no reply yet: ask again with this id"
             return problem(HTTPStatus.GATEWAY_TIMEOUT, told)
         except Exception as error:
@@ -283,6 +283,11 @@ def _key_of(text: str) -> GivenKey:
             f"an id that begins with ~ is the JSON of a number, a text or an array of them: {reason(error)}"
         ) from error
     return tuple(key) if isinstance(key, list) else key
+
+
+def _address_of(run_id: str) -> str:
+    """A text as an address has it: `_key_of` turned round."""
+    return f"~{msgspec.json.encode(run_id).decode()}" if run_id.startswith("~") else run_id
 
 
 def _tenant_of(caller: Caller, asked: str | None) -> str | None:

@@ -55,6 +55,8 @@ class PackAndShip(Workflow):
     async def move(self, address: str) -> str:
         if not address:
             raise ValueError("where to?")
+        if address == "far":
+            raise TimeoutError("too far")
         self.address = address
         return address
 
@@ -208,6 +210,13 @@ async def test_keys_that_are_numbers_and_tuples_are_found(client: httpx.AsyncCli
         assert told(await client.get(f"/runs/PackAndShip/{text}"), 200)["run"]["id"] == shown
     for text in ("~", "~{}", "~[1.5]", "~[[1]]", "~null"):
         assert "JSON" in told(await client.get(f"/runs/PackAndShip/{text}"), 400)
+
+
+async def test_an_id_with_a_tilde_is_where_its_location_says(client: httpx.AsyncClient) -> None:
+    body = {"workflow": "PackAndShip", "input": {"item": "tea"}, "id": "~7"}
+    response = await client.post("/runs", json=body)
+    told(response, 201)
+    assert told(await client.get(response.headers["location"]), 200)["run"]["id"] == "~7"
 
 
 async def test_a_purge_that_is_asked_for_again_erases_nothing_else(
@@ -510,6 +519,8 @@ async def test_what_an_update_raises_is_an_answer(client: httpx.AsyncClient) -> 
     await start(client, input={"item": "tea"}, id="r")
     refused = await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": [""]})
     assert "where to?" in told(refused, 422)
+    late = await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": ["far"]})
+    assert "too far" in told(late, 422)  # its own, not that there is no reply
     told(await client.post("/runs/updates/PackAndShip/r", json={"method": "run"}), 409)
     told(await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": [1, 2]}), 400)
 
