@@ -2,7 +2,7 @@
 
     app.mount("/_holdfast", http_app(rt, tokens=[Token(secret, "ann", "operator")]))
 
-    request -> an endpoint (runs_api.py, events_api.py): its token (access.py), its body (bodies.py) -> JSON
+    request -> an endpoint (api/): its token (access.py), its body (bodies.py) -> JSON
                                                          -> an error, as a problem (refusals.py)
 
 This file alone knows all endpoints.
@@ -24,11 +24,11 @@ from starlette.routing import Route
 
 from ..storage.errors import HoldfastError
 from .access import Access, Token
+from .api.events import EventsApi
+from .api.runs import RunsApi
 from .bodies import MAX_BODY_BYTES, answer
-from .events_api import EventsApi
 from .origins import is_allowed
 from .refusals import problem, refusal
-from .runs_api import RunsApi
 
 if TYPE_CHECKING:
     from ..actors.system import Runtime

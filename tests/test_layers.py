@@ -16,7 +16,16 @@ ROOT = Path(__file__).parent.parent
 FRONT_DOOR = "holdfast"
 
 # A layer may import itself and every layer with a smaller number; equal numbers do not know each other.
-RANK = {"storage": 0, "runtime": 1, "actors": 2, "service": 3, "testing": 3, "examples": 4}
+RANK = {
+    "storage": 0,
+    "runtime": 1,
+    "actors": 2,
+    "service": 3,
+    "client": 3,
+    "testing": 3,
+    "examples": 4,
+    "cli": 5,
+}
 CODE_FROM_DATA = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle"}
 
 

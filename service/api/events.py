@@ -12,15 +12,15 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..actors.durable_queue import Queue
-from ..actors.ids import new_id
-from ..actors.workflow.labels import check_label
-from ..runtime.clock import moment
-from .access import Access
-from .bodies import answer, given_correlation_id, read_body
+from ...actors.durable_queue import Queue
+from ...actors.ids import new_id
+from ...actors.workflow.labels import check_label
+from ...runtime.clock import moment
+from ..access import Access
+from ..bodies import answer, given_correlation_id, read_body
 
 if TYPE_CHECKING:
-    from ..actors.system import Runtime
+    from ...actors.system import Runtime
 
 
 class PostEvent(msgspec.Struct, forbid_unknown_fields=True):

@@ -25,26 +25,26 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..actors.bulk import VERBS
-from ..actors.errors import RunNotFound
-from ..actors.ids import new_id
-from ..actors.workflow.head import RunStatus
-from ..actors.workflow.workflow import Workflow
-from ..actors.workflow.workflow_type import WorkflowType
-from ..runtime.codec import BAD_VALUE, reason
-from ..runtime.error_text import message_text
-from ..runtime.registry import find_actor_class
-from ..storage.errors import ActorError, CallerError, HoldfastError
-from .access import Access, Caller
-from .bodies import NoReply, answer, given_correlation_id, read_body, until_gone
-from .refusals import problem
+from ...actors.bulk import VERBS
+from ...actors.errors import RunNotFound
+from ...actors.ids import new_id
+from ...actors.workflow.head import RunStatus
+from ...actors.workflow.workflow import Workflow
+from ...actors.workflow.workflow_type import WorkflowType
+from ...runtime.codec import BAD_VALUE, reason
+from ...runtime.error_text import message_text
+from ...runtime.registry import find_actor_class
+from ...storage.errors import ActorError, CallerError, HoldfastError
+from ..access import Access, Caller
+from ..bodies import NoReply, answer, given_correlation_id, read_body, until_gone
+from ..refusals import problem
 from .run_views import view_history, view_info, view_letter, view_run
 
 if TYPE_CHECKING:
-    from ..actors.handle import Run
-    from ..actors.system import Runtime
-    from ..actors.workflow.start_options import OnConflict
-    from ..runtime.address import GivenKey
+    from ...actors.handle import Run
+    from ...actors.system import Runtime
+    from ...actors.workflow.start_options import OnConflict
+    from ...runtime.address import GivenKey
 
 MAX_LISTED: Final = 1_000
 _FILTERS: Final = ("workflow", "status", "state", "ref_type", "ref_id", "tenant", "tag", "limit", "newest")

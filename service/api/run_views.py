@@ -8,13 +8,21 @@ from typing import Literal
 
 import msgspec
 
-from ..actors.dead_letter import DeadLetter
-from ..actors.errors import ErrorRecord
-from ..actors.run_info import RunInfo
-from ..actors.workflow.journal import AttemptFailed, Finished, Record, Redriven, Started, StepDone, StepFailed
-from ..actors.workflow.journal_text import record_text
-from ..runtime.clock import moment
-from ..runtime.codec import decode_to_show
+from ...actors.dead_letter import DeadLetter
+from ...actors.errors import ErrorRecord
+from ...actors.run_info import RunInfo
+from ...actors.workflow.journal import (
+    AttemptFailed,
+    Finished,
+    Record,
+    Redriven,
+    Started,
+    StepDone,
+    StepFailed,
+)
+from ...actors.workflow.journal_text import record_text
+from ...runtime.clock import moment
+from ...runtime.codec import decode_to_show
 
 
 class ErrorView(msgspec.Struct, frozen=True):
