@@ -22,6 +22,7 @@ from holdfast.actors.hub.hub_socket import HubSocket
 from holdfast.actors.hub.web_socket_hub import TopicInfo, WebSocketHub
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.queue_consumer import Consumer
+from holdfast.actors.rate_limiter import Allowance, RateLimiter
 from holdfast.actors.run_info import RunInfo
 from holdfast.actors.schedule import Schedule
 from holdfast.actors.schedule_records import ScheduleInfo
@@ -57,6 +58,7 @@ __all__ = [
     "ActionContext",
     "Actor",
     "Alarm",
+    "Allowance",
     "Batch",
     "BulkResult",
     "CallerError",
@@ -84,6 +86,7 @@ __all__ = [
     "ProgressEvent",
     "Queue",
     "QueueStats",
+    "RateLimiter",
     "ResultOf",
     "Retry",
     "Run",
