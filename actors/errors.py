@@ -116,6 +116,10 @@ class RunNotFound(CallerError, LookupError):
     """There is no run with this id."""
 
 
+class JobNotFound(CallerError, LookupError):
+    """A job manager has no job with this id."""
+
+
 class TopicNotFound(CallerError, LookupError):
     """A hub keeps no message on this topic."""
 

@@ -20,6 +20,10 @@ from holdfast.actors.handle import Run
 from holdfast.actors.hub.frames import HubMessage
 from holdfast.actors.hub.hub_socket import HubSocket
 from holdfast.actors.hub.web_socket_hub import TopicInfo, WebSocketHub
+from holdfast.actors.jobs.job_manager import JobManager
+from holdfast.actors.jobs.records import Job, JobFigure, RolloutChange, WayFigures
+from holdfast.actors.jobs.rollout import rollout
+from holdfast.actors.jobs.ways import JobLook, JobWay
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.queue_consumer import Consumer
 from holdfast.actors.rate_limiter import Allowance, RateLimiter
@@ -78,6 +82,11 @@ __all__ = [
     "HoldfastError",
     "HubMessage",
     "HubSocket",
+    "Job",
+    "JobFigure",
+    "JobLook",
+    "JobManager",
+    "JobWay",
     "Limits",
     "Message",
     "Node",
@@ -89,6 +98,7 @@ __all__ = [
     "RateLimiter",
     "ResultOf",
     "Retry",
+    "RolloutChange",
     "Run",
     "RunEnded",
     "RunFailed",
@@ -105,6 +115,7 @@ __all__ = [
     "Table",
     "Tenant",
     "TopicInfo",
+    "WayFigures",
     "WebSocketHub",
     "Workflow",
     "WorkflowContext",
@@ -115,6 +126,7 @@ __all__ = [
     "heartbeat",
     "last_heartbeat",
     "query",
+    "rollout",
     "run_graph",
     "scheduled_at",
     "shared",

@@ -2,7 +2,8 @@
 
 from .actor_machine import actor_machine
 from .crash import Crash
-from .errors import NeverAtRest, NotFinished, ProcessDied, ReplayViolation
+from .equivalence import WayEnding, assert_equivalent
+from .errors import NeverAtRest, NotEquivalent, NotFinished, ProcessDied, ReplayViolation
 from .replay_check import check_replay
 from .replay_exported import replay_exported
 from .replay_guard import replay_guard
@@ -17,6 +18,7 @@ __all__ = [
     "ClockJump",
     "Crash",
     "NeverAtRest",
+    "NotEquivalent",
     "NotFinished",
     "Pending",
     "ProcessDied",
@@ -27,7 +29,9 @@ __all__ = [
     "Storm",
     "Story",
     "StoryLine",
+    "WayEnding",
     "actor_machine",
+    "assert_equivalent",
     "check_replay",
     "replay_exported",
     "replay_guard",

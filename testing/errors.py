@@ -45,3 +45,12 @@ class ReplayViolation(AssertionError):
         """The events that were sent to its runs."""
         self.storm = storm
         """What went wrong in it; None where that isn't known yet."""
+
+
+class NotEquivalent(AssertionError):
+    """Two ways differ for an input."""
+
+    def __init__(self, message: str, input: object) -> None:
+        super().__init__(message)
+        self.input = input
+        """The smallest input that was found."""
