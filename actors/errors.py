@@ -90,6 +90,10 @@ class StepOver(ActorError):
 # -- the caller's ------------------------------------------------------------------------------------------
 
 
+class MissingPackage(CallerError, ImportError):
+    """A part that was asked for needs a package that isn't installed; the message has the command."""
+
+
 class InvalidRunId(CallerError, ValueError):
     """A run id breaks the rules: 1 to 200 printable characters without blanks, or a tuple of such texts and
     numbers.

@@ -22,13 +22,13 @@ from ..storage.errors import CallerError
 from ..storage.store import MIN_FREE_BYTES, Store
 from .actions.once import ActionHub
 from .durable_queue import Queue
+from .embedding import EmbeddingCalls
 from .hub.sockets import Sockets
 from .queue_batch import Batch
 from .queue_binding import BindingConsumer
 from .queue_consumer import Consumer, ConsumerOptions
 from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
-from .schedule_calls import ScheduleCalls
 from .schedule_watch import ScheduleWatch
 from .workflow.engine import Engine
 from .workflow.protocols import TakesInput
@@ -41,7 +41,7 @@ Out = TypeVar("Out")
 Body = TypeVar("Body")
 
 
-class Runtime(ScheduleCalls):
+class Runtime(EmbeddingCalls):
     """Actors, workflows, queues and schedules on one folder.
 
         async with Runtime("data") as rt:
@@ -69,6 +69,7 @@ class Runtime(ScheduleCalls):
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
         gc_threshold: int | None = GC_THRESHOLD,
         make_store: Callable[..., Store] = Store,
+        wait_for_folder_seconds: float = 0.0,
     ) -> None:
         super().__init__(
             path,
@@ -83,6 +84,7 @@ class Runtime(ScheduleCalls):
             switch_interval_seconds=switch_interval_seconds,
             gc_threshold=gc_threshold,
             make_store=make_store,
+            wait_for_folder_seconds=wait_for_folder_seconds,
         )
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")

@@ -5,6 +5,7 @@ docs/names.md has all of it.  The finer errors are in the modules that docs/erro
 behind them are the library's own.
 """
 
+from holdfast import asgi as _asgi
 from holdfast.actors.actions.action import Action, action
 from holdfast.actors.actions.context import ActionContext
 from holdfast.actors.actions.executor import run_graph
@@ -55,6 +56,8 @@ from holdfast.runtime.limits import Limits
 from holdfast.runtime.methods import shared
 from holdfast.storage.errors import CallerError, HoldfastError, Overloaded, StorageFailed
 from holdfast.storage.table import Table
+
+_asgi.plug_in()
 
 __all__ = [
     "About",

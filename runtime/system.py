@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from ..storage import layout
 from ..storage.commit_log import CommitLog
-from ..storage.errors import StorageClosed, StorageError, StorageFailed
+from ..storage.errors import FolderInUse, StorageClosed, StorageError, StorageFailed
 from ..storage.keys import Key, decode_key
 from ..storage.store import MIN_FREE_BYTES, Store
 from ..storage.table import Row, Table
@@ -60,6 +60,8 @@ SWITCH_INTERVAL_SECONDS = 50e-6
 # Python's own threshold of 700, for a third of the time a run takes, and find nothing: ended turns and runs
 # leave no rings.
 GC_THRESHOLD = 200_000
+# How soon a folder that is given back is taken.
+FOLDER_POLL_SECONDS = 0.05
 
 
 class ActorSystem:
@@ -80,6 +82,7 @@ class ActorSystem:
         switch_interval_seconds: float | None = SWITCH_INTERVAL_SECONDS,
         gc_threshold: int | None = GC_THRESHOLD,
         make_store: Callable[..., Store] = Store,
+        wait_for_folder_seconds: float = 0.0,
     ) -> None:
         """Nothing is touched before `async with` (or `open`).
 
@@ -95,6 +98,8 @@ class ActorSystem:
                         close); None leaves it alone
         gc_threshold    new objects that start a run of the garbage collector, likewise; None leaves it alone
         make_store      opens the folder, with the arguments of `Store`
+        wait_for_folder_seconds   how long `open` waits for a folder that is in use, as by a process that is
+                        being replaced and still closes; 0: not at all
         """
         self.path = path
         self.deps = Deps(tuple(deps))
@@ -118,6 +123,7 @@ class ActorSystem:
         self._min_free_bytes = min_free_bytes
         self._wrap_log = wrap_log
         self._make_store = make_store
+        self._wait_for_folder_seconds = wait_for_folder_seconds
         self._switch_interval_seconds = switch_interval_seconds
         self._gc_threshold = gc_threshold
         self.actor_types = ActorTypes(self, make=self._make_type, on_added=self._type_added)
@@ -129,7 +135,7 @@ class ActorSystem:
         # What gives the settings of the process back, for those that are held.
         self._held: list[Callable[[], None]] = []
         self._ended: asyncio.Future[None]
-        self._state = "new"  # new -> open -> closing -> closed
+        self._state = "new"  # new -> opening -> open -> closing -> closed
         self._why_closed = ""
 
     # -- life -----------------------------------------------------------------------------------------------
@@ -149,17 +155,12 @@ class ActorSystem:
             raise NotRunning(f"this runtime is {self._state}; make a new one to open {self.path} again")
         self.loop = asyncio.get_running_loop()
         self.thread_id = threading.get_ident()
-        self.store = self._make_store(
-            self.path,
-            quota_bytes=self._quota_bytes,
-            min_free_bytes=self._min_free_bytes,
-            wrap_log=self._wrap_log,
-            on_failed=self._commit_failed,
-            on_broken=self._store_broke,
-            max_batch_puts=self.limits.max_batch_puts,
-            max_batch_bytes=self.limits.max_batch_bytes,
-            max_staged_bytes=self.limits.max_staged_bytes,
-        )
+        self._state = "opening"
+        try:
+            self.store = await self._open_store()
+        except BaseException:
+            self._state = "new"
+            raise
         self.reader = Reader(self.store)
         self._state = "open"
         self._ended = self.loop.create_future()
@@ -175,6 +176,31 @@ class ActorSystem:
         except BaseException:
             await self.close()
             raise
+
+    async def _open_store(self) -> Store:
+        """The store, as soon as nobody else has the folder, within `wait_for_folder_seconds`."""
+        until = self.loop.time() + self._wait_for_folder_seconds
+        while True:
+            try:
+                return self._new_store()
+            except FolderInUse:
+                if self.loop.time() >= until:
+                    raise
+            # Nobody tells when a lock is free, but a thread that waits for it and can't be cancelled.
+            await asyncio.sleep(min(FOLDER_POLL_SECONDS, max(until - self.loop.time(), 0)))
+
+    def _new_store(self) -> Store:
+        return self._make_store(
+            self.path,
+            quota_bytes=self._quota_bytes,
+            min_free_bytes=self._min_free_bytes,
+            wrap_log=self._wrap_log,
+            on_failed=self._commit_failed,
+            on_broken=self._store_broke,
+            max_batch_puts=self.limits.max_batch_puts,
+            max_batch_bytes=self.limits.max_batch_bytes,
+            max_staged_bytes=self.limits.max_staged_bytes,
+        )
 
     def _start_parts(self) -> None:
         self.scheduler.start()
@@ -197,7 +223,7 @@ class ActorSystem:
         A turn that doesn't end within `Limits.close_seconds` is given up: nothing of it is kept.  If somebody
         else closes it already, wait for that; if this is cancelled, close it at once.
         """
-        if self._state == "new":
+        if self._state in ("new", "opening"):
             return
         if not self.loop.is_closed():
             self.check_loop()
@@ -392,7 +418,7 @@ class ActorSystem:
 
     def check_open(self) -> None:
         """Raise `NotRunning` when it can't serve."""
-        if self._state == "new":
+        if self._state in ("new", "opening"):
             raise NotRunning(f"the runtime on {self.path} is not open yet; use it inside `async with`")
         if self._state == "closed":
             raise NotRunning(f"the runtime on {self.path} is closed{self._why_closed}")
