@@ -1,4 +1,4 @@
-"""`http`: a request as an action (extra `http`, which brings httpx).
+"""`http`: a request as an action (extra `http`, which brings httpx2).
 
 Answers decide: 2xx and 3xx are results, 429 and 5xx and no answer at all are failed attempts, other 4xx fail
 the step at once.  The idempotency key goes along as a header, unless the caller gave one, so that a server
@@ -24,7 +24,7 @@ from .action import action
 from .context import ActionContext
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 MAX_ANSWER_BYTES: Final = 1 << 20
 DEFAULT_TIMEOUT: Final = "30s"
@@ -63,9 +63,9 @@ async def http(
 ) -> HttpAnswer:
     """Send an HTTP request and return the answer."""
     try:
-        import httpx
+        import httpx2
     except ImportError as error:
-        raise HttpRefused("the action http needs httpx: pip install 'holdfast[http]'") from error
+        raise HttpRefused("the action http needs httpx2: pip install 'holdfast[http]'") from error
     sent = {"idempotency-key": context.idempotency_key}
     sent |= {name.lower(): value for name, value in (headers or {}).items()}
     if json is not None:
@@ -81,9 +81,9 @@ async def http(
             answer = await _send(client, request)
     except TimeoutError as error:
         raise HttpFailed(f"{method} {url}: no answer within {seconds:g} s") from error
-    except httpx.InvalidURL as error:
+    except httpx2.InvalidURL as error:
         raise HttpRefused(f"{method} {url}: {error}") from error
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         raise HttpFailed(f"{method} {url}: {type(error).__name__}: {error}") from error
     if answer.status >= 500 or answer.status == _TOO_MANY_REQUESTS:
         raise HttpFailed(f"{method} {url}: {_told(answer)}")
@@ -98,7 +98,7 @@ def _check_url(url: str) -> None:
         raise HttpRefused(f"expected a URL that begins with http:// or https:// and a host; got {url!r}")
 
 
-async def _send(client: httpx.AsyncClient, request: httpx.Request) -> HttpAnswer:
+async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> HttpAnswer:
     response = await client.send(request, stream=True, follow_redirects=False)
     try:
         taken = bytearray()
@@ -115,9 +115,9 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request) -> HttpAnswer
 
 
 @asynccontextmanager
-async def _client(context: ActionContext) -> AsyncGenerator[httpx.AsyncClient]:
+async def _client(context: ActionContext) -> AsyncGenerator[httpx2.AsyncClient]:
     """The client in the runtime's deps, which stays open, or one for this request."""
-    from httpx import AsyncClient
+    from httpx2 import AsyncClient
 
     found = None if context.runtime is None else context.deps.find(AsyncClient)
     if found is not None:

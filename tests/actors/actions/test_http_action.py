@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
+import httpx2
 import pytest
 
 from holdfast import Retry, RunFailed, Runtime, Workflow
@@ -176,7 +176,7 @@ async def test_bounds_and_parameters(server: Server) -> None:
 async def test_a_client_in_deps_is_used(server: Server, folder: Path) -> None:
     """With its settings; it stays open."""
     async with (
-        httpx.AsyncClient(headers={"X-Client": "mine"}) as client,
+        httpx2.AsyncClient(headers={"X-Client": "mine"}) as client,
         Runtime(folder, deps=[client]) as rt,
     ):
         for _ in range(2):
