@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 import msgspec
 
 from ..storage.errors import CallerError, HoldfastError
+from .audit import checked_by
 from .handle import Run
-from .workflow.audit import checked_by
 from .workflow.run_index import RunFilter, list_runs
 
 if TYPE_CHECKING:

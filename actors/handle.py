@@ -20,12 +20,12 @@ from ..runtime.address import GivenKey, normal_key, show_key
 from ..runtime.chain import CALLER, Turn
 from ..runtime.codec import encode
 from ..storage.errors import CallerError
+from .audit import checked_by
 from .dead_letter import DeadLetter, dead_letter
 from .errors import RunNotFound
 from .exported_run import export_run
 from .ids import new_id
 from .run_info import RunInfo, run_info
-from .workflow.audit import checked_by
 from .workflow.events import check_event_id, encode_event
 from .workflow.journal import EventArrived, Record, decode_records, journal_prefix
 from .workflow.labels import check_label

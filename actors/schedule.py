@@ -37,6 +37,7 @@ from ..runtime.repeats import Missed
 from ..storage import layout
 from ..storage.errors import Overloaded, StorageError
 from ..storage.keys import next_prefix
+from .audit import By, checked_by
 from .errors import InvalidSchedule, ScheduleNotFound
 from .schedule_definition import PLANNED_TAG, SCHEDULE_TAG, Definition, Overlap, moment_ms, planned_text
 from .schedule_passed import planned_back, times_to_keep
@@ -48,7 +49,6 @@ from .schedule_records import (
     ScheduleState,
     schedule_info,
 )
-from .workflow.audit import By, checked_by
 from .workflow.head import ENDED
 from .workflow.labels import RunLabels
 from .workflow.run_id import check_run_id

@@ -21,6 +21,7 @@ from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError
 from ..storage.store import MIN_FREE_BYTES, Store
 from .actions.once import ActionHub
+from .audit import AuditTrail
 from .durable_queue import Queue
 from .embedding import EmbeddingCalls
 from .hub.sockets import Sockets
@@ -88,6 +89,7 @@ class Runtime(EmbeddingCalls):
         )
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")
+        self.audit_trail = AuditTrail(self)
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
         self.actions = ActionHub(self)

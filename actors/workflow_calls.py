@@ -18,6 +18,7 @@ from ..runtime.ref import Ref
 from ..runtime.system import ActorSystem
 from ..storage.errors import CallerError
 from ..storage.group_commit import Writes
+from .audit import AuditTrail, Deed, audit_of, read_audit
 from .bulk import BulkResult, Verb, control_many
 from .dead_letter import DeadLetter, dead_letter
 from .errors import RunNotFound
@@ -25,7 +26,6 @@ from .handle import Run
 from .run_info import RunInfo, run_info
 from .tenant import Tenant
 from .who_asks import who_asks
-from .workflow.audit import Deed, read_audit
 from .workflow.debugging import DebugView, debug_view
 from .workflow.head import ALL_STATUSES, FAILED, RunStatus
 from .workflow.journal import EventArrived
@@ -50,6 +50,7 @@ class WorkflowCalls(ActorSystem):
     """Runs on one folder; a base of `Runtime`."""
 
     engine: Engine
+    audit_trail: AuditTrail
 
     @overload
     def run(self, workflow: type[TakesInput[Any, Out]], id: GivenKey) -> Run[Out]: ...
@@ -237,13 +238,23 @@ class WorkflowCalls(ActorSystem):
         )
 
     def audit(
-        self, *, run: Run[Any] | None = None, since: datetime | None = None, limit: int = 100
+        self,
+        *,
+        run: Run[Any] | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        after: str | None = None,
     ) -> list[Deed]:
-        """What was done to runs from outside, the newest first: to one run, or from a moment on."""
+        """What was done from outside to runs, queues, schedules and other actors, the newest first.
+
+        run     to this run alone
+        since   from a moment on
+        after   the cursor of the last deed of the page before
+        """
         self._not_in_run("read the audit")
         if run is not None and not isinstance(cast("object", run), Run):
             raise CallerError(f"the audit of one run is asked for with its handle; got {run!r:.200}")
-        return read_audit(self, None if run is None else run.ref, since, limit)
+        return read_audit(self, audit_of(None if run is None else run.ref, since), limit, after)[0]
 
     def _not_in_run(self, what: str) -> None:
         if isinstance(CALLER.get(), LiveRun):

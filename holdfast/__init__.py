@@ -10,6 +10,7 @@ from holdfast.actors.actions.action import Action, action
 from holdfast.actors.actions.context import ActionContext
 from holdfast.actors.actions.executor import run_graph
 from holdfast.actors.actions.graph import Node, Outcome, ResultOf
+from holdfast.actors.audit import Deed
 from holdfast.actors.bulk import BulkResult
 from holdfast.actors.correlation import CorrelationFilter, current_correlation_id
 from holdfast.actors.counter import Counter
@@ -35,7 +36,6 @@ from holdfast.actors.scheduled_at import scheduled_at
 from holdfast.actors.system import Runtime
 from holdfast.actors.tenant import Tenant
 from holdfast.actors.workflow.about import About
-from holdfast.actors.workflow.audit import Deed
 from holdfast.actors.workflow.debugging import DebugView
 from holdfast.actors.workflow.events import Event
 from holdfast.actors.workflow.function import WorkflowContext, workflow

@@ -29,6 +29,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that wait for the disk; beyond it `Overloaded`."""
     max_history_records: int = 100_000
     """Records of a run's history beyond which it takes no more events; beyond it `Overloaded`."""
+    max_audit_records: int = 1_000_000
+    """Deeds that the audit keeps; beyond it the oldest go."""
+    audit_seconds: float = 34_560_000.0
+    """How long the audit keeps a deed: a year and what one needs to look back at it."""
     close_seconds: float = 5.0
     """How long `close` waits for turns that still run."""
 

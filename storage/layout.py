@@ -4,7 +4,7 @@ Everything lies in the main database of one LMDB environment.  A value on disk i
 (4 bytes, big-endian) and the payload.  `number` is an actor's compact integer, `type` the two-byte number of
 an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970 in eight bytes.
 
-    01 name                               META         of the whole folder: META_FORMAT, META_COMMIT
+    01 name                               META         of the whole folder: META_...
     02 type name                          TYPE         -> type
     03 type key                           DIRECTORY    -> number
     04 number 01                          FIELDS       declared fields of an actor, one record
@@ -26,7 +26,7 @@ an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970
     0A type index values number           FIELD_INDEX  declared fields by value -> key
     0B type table                         TABLE        a table's fields and indexes (for `check`)
     0C label values created type number   RUN_LABEL    runs of all workflows by ref, tenant, tag, state -> key
-    0D time n number                      AUDIT        what was done to runs from outside
+    0D time n number                      AUDIT        what was done from outside
 
 The numbers of new actors rise, so what an actor writes lies together and new actors are appended: a quarter
 of the cost of random places.
@@ -55,6 +55,7 @@ RUN_LABEL: Final = b"\x0c"
 AUDIT: Final = b"\x0d"
 
 META_FORMAT: Final = META + b"format"  # -> the number of this format, msgpack
+META_AUDIT: Final = META + b"audit"  # -> how many AUDIT records there are, eight bytes
 META_COMMIT: Final = META + b"commit"  # -> [sequence of the last commit, next actor number, next type number]
 
 # Kinds below DATA + number.

@@ -25,9 +25,9 @@ from ...runtime.alarms import alarm_writes
 from ...storage import layout
 from ...storage.errors import CallerError, StorageError
 from ...storage.group_commit import Writes
+from ..audit import By
 from ..errors import RunExists, RunNotFound
 from .arrivals import Arrival, add_records, live_run_of, must_go_on
-from .audit import AuditRecord, By, audit_key, encode_audit
 from .children import tell_parent
 from .head import ENDED, RunHead, RunStatus
 from .journal import (
@@ -70,7 +70,6 @@ class Control:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._audits = 0
 
     # -- pause and resume ----------------------------------------------------------------------------------
 
@@ -384,13 +383,7 @@ class Control:
     def _audit(
         self, activation: Activation, verb: str, by: By, before: str, after: str, writes: Writes
     ) -> None:
-        ref = activation.ref
-        at_ms = self._engine.system.clock.now_ms()
-        self._audits += 1
-        record = AuditRecord(
-            at_ms, by.who, verb, ref.type.number_bytes, ref.key_bytes, before, after, by.reason
-        )
-        writes[audit_key(at_ms, activation.number or 0, self._audits)] = encode_audit(record)
+        self._engine.system.audit_trail.add(writes, activation, verb, by, before, after)
 
 
 def _status(activation: Activation) -> RunStatus:

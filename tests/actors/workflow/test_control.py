@@ -514,7 +514,7 @@ async def test_each_verb_is_in_the_audit(rt: Runtime) -> None:
         ("ann", "pause", "waiting", "paused"),
     ]
     assert deeds[3].reason == "lunch"
-    assert [one.run for one in rt.audit(limit=2)] == ["Naps/r", "Naps/r"]
+    assert [one.target for one in rt.audit(limit=2)] == ["Naps/r", "Naps/r"]
     assert len(rt.audit()) == 5
     assert rt.audit(since=deeds[0].at)[0].verb == "restart"
 

@@ -118,7 +118,7 @@ async def test_purge_by_hand_and_by_filter(folder: Folder, clock: ManualClock) -
     assert (result.matched, result.done) == (4, 3)
     await pass_time(rt, clock, 1)
     assert [one.id for one in rt.runs()] == ["w"]
-    assert [(one.verb, one.run) for one in rt.audit()] == [
+    assert [(one.verb, one.target) for one in rt.audit()] == [
         ("purge", "Kept/3"),
         ("purge", "Kept/1"),
         ("purge", "Kept/0"),
