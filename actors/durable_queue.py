@@ -39,6 +39,9 @@ from ..runtime.methods import MethodPlan, shared
 from ..storage import layout
 from ..storage.errors import CallerError, InvalidValue, Overloaded
 from ..storage.keys import decode_key, encode_prefix, next_prefix
+from .audit import By, checked_by, note_deed
+from .erase import erase_actor
+from .errors import QueueDraining
 from .ids import new_id
 from .queue_hub import LaneState, Place, QueueHub
 from .queue_records import (
@@ -47,12 +50,14 @@ from .queue_records import (
     LEAVING,
     READY,
     RECEIVED,
+    DeadPlace,
     Lane,
     StoredDead,
     StoredMessage,
     decode_dead,
     decode_leaving,
     key_behind,
+    queue_status,
     with_attempts,
 )
 
@@ -86,6 +91,8 @@ class DeadMessage(msgspec.Struct, frozen=True):
     error: str
     sent_at: datetime
     died_at: datetime
+    place: DeadPlace
+    """What tells it apart from the queue's other dead letters: for `redrive_at` and `drop_at`."""
 
 
 class QueueStats(msgspec.Struct, frozen=True):
@@ -130,6 +137,7 @@ class Queue(Actor):
     sent: int = 0
     leaving: int = 0
     paused: bool = False
+    draining: bool = False
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -137,7 +145,7 @@ class Queue(Actor):
         """Put a message in; it is durable when this returns.  Returns its id (a new one by default).
 
         `delay` holds it back for so long, at most a day.  Raises `InvalidArgument` for a body that can't be
-        encoded, `InvalidValue`, `InvalidDuration` or `Overloaded`.
+        encoded, `InvalidValue`, `InvalidDuration`, `Overloaded` or `QueueDraining`.
         """
         return self._put([body], None if id is None else [id], delay)[0]
 
@@ -150,18 +158,15 @@ class Queue(Actor):
         return self._put(bodies, ids, delay)
 
     def _put(self, bodies: list[object], ids: list[str] | None, delay: SentDuration | None) -> list[str]:
+        if self.draining:
+            raise QueueDraining(f"queue {self.key} is being drained and takes in nothing more")
         seconds = to_seconds(type(self).delay if delay is None else delay, what="delay")
         if seconds > MAX_DELAY_SECONDS:
             raise InvalidValue(f"queue {self.key}: a message can be delayed by a day at most; got {delay!r}")
         now_ms = self._activation.system.clock.now_ms()
         messages: list[StoredMessage] = []
         for position, body in enumerate(bodies):
-            raw = body if type(body) is msgspec.Raw else msgspec.Raw(encode_unchecked(body))
-            if len(raw) > MAX_MESSAGE_BYTES:
-                raise InvalidValue(
-                    f"queue {self.key}: a message takes {len(raw)} bytes; at most {MAX_MESSAGE_BYTES} are "
-                    f"allowed"
-                )
+            raw = self._checked_body(body)
             if ids is None:
                 id_ = new_id()
             else:
@@ -174,6 +179,14 @@ class Queue(Actor):
             messages.append(StoredMessage(id_, raw, 1, now_ms))
         self._add(messages, now_ms + round(seconds * 1000), now_ms)
         return [message.id for message in messages]
+
+    def _checked_body(self, body: object) -> msgspec.Raw:
+        raw = body if type(body) is msgspec.Raw else msgspec.Raw(encode_unchecked(body))
+        if len(raw) > MAX_MESSAGE_BYTES:
+            raise InvalidValue(
+                f"queue {self.key}: a message takes {len(raw)} bytes; at most {MAX_MESSAGE_BYTES} are allowed"
+            )
+        return raw
 
     def _add(self, messages: list[StoredMessage], available_ms: int, now_ms: int) -> None:
         """Put new messages into every lane."""
@@ -237,27 +250,63 @@ class Queue(Actor):
             sent_at,
         )
 
-    async def pause(self) -> None:
+    async def pause(self, *, by: str | None = None, reason: str = "") -> None:
         """Deliver nothing more until `resume`; sending goes on."""
-        self.paused = True
+        self._steer("pause", checked_by(by, reason), paused=True, draining=self.draining)
 
-    async def resume(self) -> None:
-        """Deliver again."""
-        self.paused = False
+    async def resume(self, *, by: str | None = None, reason: str = "") -> None:
+        """Deliver again, and take in again."""
+        self._steer("resume", checked_by(by, reason), paused=False, draining=False)
+        self._look_again()
+
+    async def drain(self, *, by: str | None = None, reason: str = "") -> None:
+        """Take in nothing more until `resume` (`QueueDraining`), and deliver what is there: before `remove`.
+
+        Dead letters that other queues send here still come in.
+        """
+        self._steer("drain", checked_by(by, reason), paused=False, draining=True)
+        self._look_again()
+
+    def _steer(self, verb: str, by: By, *, paused: bool, draining: bool) -> None:
+        before = queue_status(paused=self.paused, draining=self.draining)
+        self.paused, self.draining = paused, draining
+        note_deed(self, verb, by, before, queue_status(paused=paused, draining=draining))
+
+    def _look_again(self) -> None:
         turn = self._activation.current_turn()
         for lane in self.lanes:
             self._after(turn, lane, LaneState.change)
 
-    async def purge(self, group: str | None = None) -> int:
+    async def remove(self, *, by: str | None = None, reason: str = "") -> None:
+        """Forget the queue.
+
+        Raises `CallerError` while it holds messages or dead letters, or this process consumes it.
+        """
+        told = checked_by(by, reason)
+        if self._hub().groups(self._activation.ref.directory_key):
+            raise CallerError(f"queue {self.key} is being consumed; stop its consumers first")
+        left = sum(lane.depth + lane.dead for lane in self.lanes) + self.leaving
+        if left:
+            raise CallerError(
+                f"queue {self.key} holds {left} messages and dead letters; drain it, or purge them, first"
+            )
+        status = queue_status(paused=self.paused, draining=self.draining)
+        note_deed(self, "remove", told, status, "removed")
+        erase_actor(self)
+
+    async def purge(self, group: str | None = None, *, by: str | None = None, reason: str = "") -> int:
         """Delete all messages (of one group), delayed ones too; dead letters stay.  Returns how many."""
+        told = checked_by(by, reason)
         purged = 0
         turn = self._activation.current_turn()
         for lane in self.lanes if group is None else [self._lane_of(group)]:
             for kind in (READY, LEASED):
                 self._delete_all(kind, lane)
             purged += lane.depth
-            lane.depth = 0
+            lane.depth = lane.retrying = 0
             self._after(turn, lane, LaneState.purged)
+        about = "" if group is None else f" of group {group!r}"
+        note_deed(self, "purge", told, f"{purged} messages{about}", "0 messages")
         return purged
 
     @shared
@@ -269,14 +318,24 @@ class Queue(Actor):
         for lane in self.lanes if group is None else [self._lane_of(group)]:
             if len(found) < limit:
                 rows = self.storage.list((DEAD, lane.number), type=StoredDead, limit=limit - len(found))
-                found.extend(_dead_message(one) for one in rows.values())
+                for key, one in rows.items():
+                    place = cast("tuple[str, int, int]", key)[1:]
+                    found.append(dead_message(one, place))
         return found
 
-    async def redrive(self, ids: list[str] | None = None, *, group: str | None = None) -> int:
+    async def redrive(
+        self,
+        ids: list[str] | None = None,
+        *,
+        group: str | None = None,
+        by: str | None = None,
+        reason: str = "",
+    ) -> int:
         """Put dead letters back, with all their attempts; all of them, or those with these ids.
 
         Returns how many.
         """
+        told = checked_by(by, reason)
         now_ms = self._activation.system.clock.now_ms()
         turn = self._activation.current_turn()
         writes = turn.root.writes
@@ -296,7 +355,66 @@ class Queue(Actor):
             total += count
             if count:
                 self._notice(turn, lane, first, count, now_ms)
+        if total:
+            note_deed(self, "redrive", told, f"{total} dead letters", "sent again")
         return total
+
+    async def redrive_at(
+        self,
+        places: list[DeadPlace],
+        *,
+        body: tuple[Body] | None = None,
+        by: str | None = None,
+        reason: str = "",
+    ) -> int:
+        """Put back the dead letters at these places (`DeadMessage.place`); with another body if one is given.
+
+        Returns how many are there still.
+        """
+        told = checked_by(by, reason)
+        changed = None if body is None else self._checked_body(body[0])
+        now_ms = self._activation.system.clock.now_ms()
+        turn = self._activation.current_turn()
+        found: list[str] = []
+        for key, lane, dead in self._dead_at(places):
+            message = with_attempts(dead.message, 1)
+            if changed is not None:
+                message = msgspec.structs.replace(message, body=changed)
+            place = (now_ms, self.next_number)
+            turn.root.writes[key] = None
+            self._write_ready(turn.root.writes, lane, place, message)
+            self.next_number += 1
+            lane.dead -= 1
+            lane.depth += 1
+            self._notice(turn, lane, place, 1, now_ms)
+            found.append(message.id)
+        if found:
+            after = "sent again" if changed is None else "sent again with another body"
+            note_deed(self, "redrive", told, _dead_letters(found), after)
+        return len(found)
+
+    async def drop_at(self, places: list[DeadPlace], *, by: str | None = None, reason: str = "") -> int:
+        """Delete the dead letters at these places; returns how many are there still."""
+        told = checked_by(by, reason)
+        turn = self._activation.current_turn()
+        found: list[str] = []
+        for key, lane, dead in self._dead_at(places):
+            turn.root.writes[key] = None
+            lane.dead -= 1
+            found.append(dead.message.id)
+        if found:
+            note_deed(self, "drop", told, _dead_letters(found), "deleted")
+        return len(found)
+
+    def _dead_at(self, places: list[DeadPlace]) -> Iterator[tuple[bytes, Lane, StoredDead]]:
+        lanes = {lane.number: lane for lane in self.lanes}
+        for number, place in dict.fromkeys(places):
+            lane = lanes.get(number)
+            if lane is not None:
+                key = key_behind(self._prefix(DEAD, number), (place,))
+                stored = self._activation.read(key)
+                if stored is not None:
+                    yield key, lane, decode_dead(memoryview(stored)[1:])
 
     # -- groups ----------------------------------------------------------------------------------------------
 
@@ -488,7 +606,12 @@ def _of(group: str | None) -> str:
     return f" of group {group!r}" if group else ""
 
 
-def _dead_message(dead: StoredDead) -> DeadMessage:
+def _dead_letters(ids: list[str]) -> str:
+    return f"dead letter {ids[0]}" if len(ids) == 1 else f"{len(ids)} dead letters"
+
+
+def dead_message(dead: StoredDead, place: DeadPlace) -> DeadMessage:
+    """A dead letter as it is shown."""
     message = dead.message
     return DeadMessage(
         message.id,
@@ -497,4 +620,5 @@ def _dead_message(dead: StoredDead) -> DeadMessage:
         dead.error,
         moment(message.sent_ms),
         moment(dead.died_ms),
+        place,
     )

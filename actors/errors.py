@@ -112,6 +112,14 @@ class ScheduleNotFound(CallerError, LookupError):
     """There is no schedule with this name."""
 
 
+class QueueNotFound(CallerError, LookupError):
+    """Nothing was ever stored of a queue with this name."""
+
+
+class QueueDraining(CallerError):
+    """A queue takes in nothing more: it is drained."""
+
+
 class RunExists(CallerError):
     """The run id is in use, and `on_conflict` is "reject"."""
 

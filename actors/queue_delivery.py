@@ -137,6 +137,8 @@ def settle(
         writes[key_behind(prefix, taken.place)] = None
     lane.depth -= len(acked)
     lane.acked += len(acked)
+    if lane.retrying:
+        _not_retrying(lane, sum(taken.message.attempts > 1 for taken in acked))
     if not retried:
         return []
     buried: list[str] = []
@@ -156,6 +158,7 @@ def _bury(queue: Queue, turn: Turn, lane: Lane, one: Retried, now_ms: int, dead_
     place, message = one.taken.place, one.taken.message
     turn.root.writes[key_behind(queue._prefix(READY, lane.number), place)] = None
     lane.depth -= 1
+    _not_retrying(lane, message.attempts > 1)
     if dead_to is None:
         queue.storage.put((DEAD, lane.number, place[1]), StoredDead(message, one.error, now_ms))
         lane.dead += 1
@@ -167,6 +170,11 @@ def _bury(queue: Queue, turn: Turn, lane: Lane, one: Retried, now_ms: int, dead_
     queue.alarms.set(0, MOVE_ALARM)
 
 
+def _not_retrying(lane: Lane, count: int) -> None:
+    # A folder of former days didn't count them.
+    lane.retrying = max(0, lane.retrying - count)
+
+
 def _move_back(
     queue: Queue, turn: Turn, lane: Lane, place: Place, again: Place, message: StoredMessage, now_ms: int
 ) -> None:
@@ -176,6 +184,7 @@ def _move_back(
     queue._write_ready(writes, lane, again, message)
     queue.next_number += 1
     lane.retried += 1
+    lane.retrying += message.attempts == 2  # the attempt to come
     queue._notice(turn, lane, again, 1, now_ms)
 
 

@@ -136,6 +136,10 @@ class QueueHub:
         """The groups that consume a queue here: they get every message from the moment they were added."""
         return self._groups.get(queue_key)
 
+    def consumers(self, queue_key: bytes, group: str) -> int:
+        """How many consume a group of a queue here."""
+        return sum(one.queue_key == queue_key and one.group == group for one in self._consumers)
+
     def add(self, consumer: QueueConsumer) -> None:
         """Start a consumer."""
         groups = self._groups.setdefault(consumer.queue_key, [])

@@ -6,7 +6,7 @@ shows them in one table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,10 @@ DEAD: Final = "x"  # ("x", lane, number) -> StoredDead
 LEAVING: Final = "o"  # ("o", number) -> StoredLeaving: a dead letter on its way to another queue
 # ("r", digest of another queue's directory key) -> number of the newest dead letter taken over from it
 RECEIVED: Final = "r"
+
+
+DeadPlace: TypeAlias = tuple[int, int]  # the lane of a dead letter, and its number there
+QueueStatus: TypeAlias = Literal["open", "paused", "draining"]
 
 
 class StoredMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -60,6 +64,8 @@ class Lane(msgspec.Struct, array_like=True):
     dead: int = 0
     acked: int = 0
     retried: int = 0
+    # Of the messages in `depth`, those that were delivered in vain at least once.
+    retrying: int = 0
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -82,6 +88,11 @@ decode_message: Final = msgspec.msgpack.Decoder(StoredMessage).decode
 decode_dead: Final = msgspec.msgpack.Decoder(StoredDead).decode
 decode_leaving: Final = msgspec.msgpack.Decoder(StoredLeaving).decode
 decode_places: Final = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
+
+
+def queue_status(*, paused: bool, draining: bool) -> QueueStatus:
+    """What is told of a queue in one word."""
+    return "paused" if paused else "draining" if draining else "open"
 
 
 def key_behind(prefix: bytes, parts: tuple[int, ...]) -> bytes:

@@ -36,8 +36,8 @@ from ..runtime.methods import MethodPlan, shared
 from ..runtime.repeats import Missed
 from ..storage import layout
 from ..storage.errors import Overloaded, StorageError
-from ..storage.keys import next_prefix
-from .audit import By, checked_by
+from .audit import By, checked_by, note_deed
+from .erase import erase_actor
 from .errors import InvalidSchedule, ScheduleNotFound
 from .schedule_definition import PLANNED_TAG, SCHEDULE_TAG, Definition, Overlap, moment_ms, planned_text
 from .schedule_passed import planned_back, times_to_keep
@@ -114,25 +114,17 @@ class Schedule(Actor):
         self._work(now_ms)
         return True
 
-    async def delete(self) -> bool:
+    async def delete(self, *, by: str | None = None, reason: str = "") -> bool:
         """Remove the schedule and all that is known of it; its runs stay.  False when there is none.
 
         Set up again under its name, planned times that it kept before are not kept again, as long as their
         runs exist.
         """
+        told = checked_by(by, reason)
         if not self.state.created_ms:
             return False
-        activation = self._activation
-        turn = activation.current_turn()
-        self.alarms.clear()
-        base = activation.prefix(b"")
-        for key, _ in activation.scan(base, next_prefix(base), False, None):
-            turn.root.writes[key] = None
-        for key in activation.index_entries:
-            turn.root.writes[key] = None
-        turn.root.writes[activation.ref.directory_key] = None
-        directory = activation.system.directory
-        after_commit(turn, lambda _: directory.drop(activation))
+        note_deed(self, "delete", told, self.state.status, "deleted")
+        erase_actor(self)
         return True
 
     # -- steering --------------------------------------------------------------------------------------------
@@ -143,23 +135,26 @@ class Schedule(Actor):
         `by` and `reason` are shown by `info`.  Pausing again changes them.  A single time that passes is kept
         for then.  Triggers and back-fills still work.
         """
-        checked_by(by, reason or "")
+        told = checked_by(by, reason or "")
         state = self._existing()
         if state.status == "ended":
             raise InvalidSchedule(f"schedule {self.key!r} has ended: no planned time comes that could pass")
+        note_deed(self, "pause", told, state.status, "paused")
         state.status, state.error, state.tries = "paused", None, 0
         state.pause = Pause(moment(self._now_ms()), by, reason)
         self.alarms.clear()
 
-    async def resume(self, *, missed: Missed = "skip") -> None:
+    async def resume(self, *, missed: Missed = "skip", by: str | None = None, reason: str = "") -> None:
         """Keep planned times again; harmless when it isn't paused.
 
         `missed` says what becomes of times that passed meanwhile: none is made up ("skip"), the newest is, or
         all are.
         """
+        told = checked_by(by, reason)
         state, now_ms = self._existing(), self._now_ms()
         if state.status != "paused":
             return
+        note_deed(self, "resume", told, "paused", "active")
         state.status, state.pause = "active", None
         if missed == "skip" and state.definition.timing.repeat is not None:
             timing = state.definition.timing
@@ -167,7 +162,9 @@ class Schedule(Actor):
                 state.next_ms = timing.following(state.anchor_ms, now_ms)
         self._work(now_ms, "one" if missed == "skip" else missed)
 
-    async def trigger(self, *, overlap: Overlap | None = None) -> str | None:
+    async def trigger(
+        self, *, overlap: Overlap | None = None, by: str | None = None, reason: str = ""
+    ) -> str | None:
         """Start a run now, out of order; planned times, and how many there may be, stay as they are.
 
         overlap   in place of the schedule's own
@@ -175,17 +172,25 @@ class Schedule(Actor):
         Returns the run's id; None when it is left out or waits, since another run goes on.  Raises
         `UnknownActorType` or `InvalidInput` when no run can be started.
         """
+        told = checked_by(by, reason)
         state, now_ms = self._existing(), self._now_ms()
         state.triggers += 1
         fire = self._fire_of(now_ms)
         # An id of its own also beside a planned time, and after the schedule was deleted and made anew.
         fire = msgspec.structs.replace(fire, run=f"{fire.run}/trigger-{state.triggers}")
         taken = self._take(fire, now_ms, overlap or state.definition.overlap)
+        note_deed(self, "trigger", told, state.status, f"run {fire.run} {taken}")
         self._set_alarms()
         return fire.run if taken == "started" else None
 
     async def backfill(
-        self, start: datetime, end: datetime, *, overlap: Literal["allow", "queue"] | None = None
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        overlap: Literal["allow", "queue"] | None = None,
+        by: str | None = None,
+        reason: str = "",
     ) -> int:
         """Start the runs of planned times from `start` to before `end`, which passed, in their order.
 
@@ -195,6 +200,7 @@ class Schedule(Actor):
         Times whose runs exist are left out.  Returns how many there were beside these.  Raises
         `InvalidSchedule` for a time without zone or to come, and for more than 1 000 times at once.
         """
+        told = checked_by(by, reason)
         state, now_ms = self._existing(), self._now_ms()
         where = f"schedule {self._name!r}"
         start_ms, end_ms = moment_ms(where, "start", start), moment_ms(where, "end", end)
@@ -227,6 +233,8 @@ class Schedule(Actor):
             )
         if state.status != "paused":
             self._start_waiting(now_ms)
+        about = f"{found} runs from {start.isoformat()} to {end.isoformat()}"
+        note_deed(self, "backfill", told, state.status, about)
         self._set_alarms()
         return found
 
