@@ -45,6 +45,11 @@ class Conditions:
     def __len__(self) -> int:
         return len(self._waits)
 
+    @property
+    def waits(self) -> list[ConditionWait]:
+        """Those that don't hold yet, in order."""
+        return self._waits
+
     def wait(
         self, loop: ReplayLoop, predicate: Callable[[], object], timeout_seconds: float | None
     ) -> ConditionWait:

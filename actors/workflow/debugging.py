@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -71,6 +71,9 @@ class ObservedRun(LiveRun):
         self.drop()
 
 
+Observed = TypeVar("Observed", bound=ObservedRun)
+
+
 class DebugView(msgspec.Struct, frozen=True):
     """A run as it was behind one record."""
 
@@ -99,6 +102,13 @@ class DebugView(msgspec.Struct, frozen=True):
 
 async def observe(engine: Engine, ref: Ref, records: list[tuple[int, Record]] | None = None) -> ObservedRun:
     """A run as its journal (or the beginning of one) has it; `close` it in the end."""
+    return await observe_as(ObservedRun, engine, ref, records)
+
+
+async def observe_as(
+    kind: type[Observed], engine: Engine, ref: Ref, records: list[tuple[int, Record]] | None
+) -> Observed:
+    """The same with a class of one's own."""
     activation = ref.activation or engine.system.directory.activate(ref)
     if records is None:
         rows = engine.system.store.scan_prefix(journal_prefix(activation.prefix(b"")))
@@ -112,7 +122,7 @@ async def observe(engine: Engine, ref: Ref, records: list[tuple[int, Record]] | 
     blank.head = cast("Workflow", activation.instance).head
     if activation.type.has_init:
         blank.__init__()  # type: ignore[misc]
-    run = ObservedRun(engine, activation, fold.started, fold, instance=blank)
+    run = kind(engine, activation, fold.started, fold, instance=blank)
     await engine.in_callback(run.replay)
     return run
 
