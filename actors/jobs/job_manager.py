@@ -22,9 +22,9 @@ from ...runtime.durations import Duration, to_seconds
 from ...runtime.errors import InvalidActor
 from ...runtime.methods import shared
 from ...storage.errors import CallerError
+from ..audit import checked_by
 from ..errors import JobNotFound
 from ..ids import new_id
-from ..workflow.audit import checked_by
 from ..workflow.run_id import check_run_id
 from ..workflow.workflow import Workflow
 from .records import Job, JobFigure, JobRow, RolloutChange, WayFigures, figures_of

@@ -498,7 +498,8 @@ def test_delete() -> None:
         run = sim.runtime.run(QuickRun, "s/2030-01-01T01:00:00Z")
         assert sim.run(run.status) == "complete"
         # The name of the type, and the run: its row of the directory, its fields, three indexes, two records.
-        assert len(list(sim.runtime.store.scan_prefix(b""))) == rows + 1 + 7
+        # And that it was deleted: the audit's record, and how many there are.
+        assert len(list(sim.runtime.store.scan_prefix(b""))) == rows + 1 + 7 + 2
         with pytest.raises(ScheduleNotFound):
             one.info()
         one.set_up(cron="0 * * * *")

@@ -150,7 +150,7 @@ def test_a_cancel_gives_the_money_back_and_is_in_the_audit() -> None:
             sim.result(run)
         assert free(sim) == 10_000_00
         [deed] = sim.runtime.audit()
-        assert (deed.verb, deed.run, deed.reason) == ("cancel", "InvoiceApproval/i", "a duplicate")
+        assert (deed.verb, deed.target, deed.reason) == ("cancel", "InvoiceApproval/i", "a duplicate")
 
 
 def test_two_people_at_once_and_a_crash_at_every_commit() -> None:
