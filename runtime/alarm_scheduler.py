@@ -128,8 +128,12 @@ class AlarmScheduler:
         if self._stopped:
             return
         self._timer = None
-        self._wakes_ms = None
         now_ms = self._system.clock.now_ms()
+        wakes_ms = self._wakes_ms
+        if wakes_ms is not None and now_ms < wakes_ms:  # the wall clock was not set: nothing is due
+            self._sleep_until(wakes_ms)
+            return
+        self._wakes_ms = None
         limit = self._system.limits.max_firing
         start, end = layout.DUE, next_prefix(layout.DUE)
         next_due: int | None = None
