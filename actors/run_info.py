@@ -36,6 +36,15 @@ class RunInfo(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
 
 
+class RunPage(msgspec.Struct, frozen=True):
+    """A page of a listing of runs."""
+
+    runs: list[RunInfo]
+    next: str | None
+    """Where the next page begins (`after`); None when this was the last.  A page may be short, or empty, and
+    not be the last: so many runs are looked at for each, whatever the filter means of them."""
+
+
 def run_info(ref: Ref, head: RunHead) -> RunInfo:
     """A head as it is shown."""
     return info_of(ref.type.name, show_key(ref.key), head)

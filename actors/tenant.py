@@ -22,7 +22,7 @@ from ..runtime.durations import Duration
 from .bulk import BulkResult, Verb
 from .dead_letter import DeadLetter
 from .handle import Run
-from .run_info import RunInfo
+from .run_info import RunInfo, RunPage
 from .workflow.debugging import DebugView
 from .workflow.head import RunStatus
 from .workflow.labels import check_label
@@ -111,6 +111,13 @@ class Tenant:
             limit=limit,
             reverse=reverse,
         )
+
+    def run_page(
+        self, wanted: RunFilter, *, limit: int = 100, after: str | None = None, reverse: bool = False
+    ) -> RunPage:
+        """As `Runtime.run_page`, of those of the filter's runs that are this tenant's."""
+        mine = msgspec.structs.replace(wanted, tenant=self.name)
+        return self._runtime.run_page(mine, limit=limit, after=after, reverse=reverse)
 
     async def dead_letters(
         self, workflow: type[Workflow] | None = None, *, limit: int = 100

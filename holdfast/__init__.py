@@ -29,7 +29,7 @@ from holdfast.actors.jobs.ways import JobLook, JobWay
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.queue_consumer import Consumer
 from holdfast.actors.rate_limiter import Allowance, RateLimiter
-from holdfast.actors.run_info import RunInfo
+from holdfast.actors.run_info import RunInfo, RunPage
 from holdfast.actors.schedule import Schedule
 from holdfast.actors.schedule_records import ScheduleInfo
 from holdfast.actors.scheduled_at import scheduled_at
@@ -107,6 +107,7 @@ __all__ = [
     "RunFailed",
     "RunFilter",
     "RunInfo",
+    "RunPage",
     "RunStatus",
     "Runtime",
     "Schedule",

@@ -4,14 +4,18 @@ type; and by label over all workflows (labels.py).
 
 from __future__ import annotations
 
+import heapq
+import re
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from ...storage import layout
 from ...storage.errors import CallerError, Damaged
-from ...storage.keys import decode_key, encode_index_values, next_prefix
+from ...storage.keys import decode_key, encode_index_int, encode_index_values, next_prefix
 from .head import RunHead, RunStatus
 from .labels import NO_LABELS, ref_prefix, state_prefix, tag_prefix, tenant_prefix
 
@@ -21,7 +25,11 @@ if TYPE_CHECKING:
     from ..workflow_calls import WorkflowCalls
     from .workflow_type import WorkflowType
 
+MAX_LOOKED_AT: Final = 1_000  # entries for one page: some milliseconds
+_FIRST_PAGE: Final = 8
+_TYPE_NUMBER_BYTES: Final = 2
 _PAGE: Final = 256
+_PLACE: Final = re.compile("([0-9a-f]{1,15})\\.([0-9a-f]{4})\\.((?:[0-9a-f]{2}){1,16})")
 
 
 class RunFilter(msgspec.Struct, frozen=True):
@@ -57,6 +65,31 @@ class RunFilter(msgspec.Struct, frozen=True):
         )
 
 
+class RunPlace(NamedTuple):
+    """Where a run stands among all, by the time of its start; the same whatever its status."""
+
+    created_ms: int
+    type_number: bytes
+    owner: bytes
+    """Its number, as it stands in keys."""
+
+    def text(self) -> str:
+        """The place as clients keep it."""
+        return f"{self.created_ms:x}.{self.type_number.hex()}.{self.owner.hex()}"
+
+
+# An entry: its place, its workflow (None for one that isn't meant), the run's key.
+_Found: TypeAlias = "tuple[RunPlace, WorkflowType | None, bytes]"
+
+
+def run_place(text: str) -> RunPlace:
+    """The place that `RunPlace.text` wrote; raises `CallerError` for any other text."""
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        raise CallerError(f"a cursor is what the page before gave; got {text!r:.100}")
+    return RunPlace(int(match[1], 16), bytes.fromhex(match[2]), bytes.fromhex(match[3]))
+
+
 def list_runs(
     system: WorkflowCalls, wanted: RunFilter, *, limit: int, reverse: bool
 ) -> list[tuple[Ref, RunHead]]:
@@ -66,21 +99,29 @@ def list_runs(
     """
     check_limit(limit)
     with system.reader.view() as view:
-        prefix = wanted.label_prefix()
-        if prefix is not None:
-            return _by_label(system, view, wanted, prefix, limit, reverse)
-        found: list[tuple[int, WorkflowType, bytes]] = []
-        for kind in wanted.kinds:
-            for status in wanted.statuses:
-                prefix = status_prefix(kind, status)
-                for entry, key_bytes in view.scan(prefix, next_prefix(prefix), reverse, limit):
-                    found.append((_created_ms(entry, prefix)[0], kind, key_bytes))
-        found.sort(key=lambda one: one[0], reverse=reverse)
-        runs: list[tuple[Ref, RunHead]] = []
-        for _, kind, key_bytes in found[:limit]:
-            ref = system.ref_from_bytes(kind.number_bytes, key_bytes)
-            runs.append((ref, _head(view, kind, ref)))
-    return runs
+        places = _places(view, wanted, reverse, None)
+        return [*islice(_met(system, view, wanted, places), limit)]
+
+
+def page_runs(
+    system: WorkflowCalls, wanted: RunFilter, *, limit: int, reverse: bool, after: RunPlace | None
+) -> tuple[list[tuple[Ref, RunHead]], RunPlace | None]:
+    """A page of that, and behind which place the next one begins; None when this is the last.
+
+    At most `MAX_LOOKED_AT` entries are looked at, so a page may hold fewer than `limit`, or none, and not be
+    the last.
+    """
+    check_limit(limit)
+    runs: list[tuple[Ref, RunHead]] = []
+    last, looked_at = after, 0
+    with system.reader.view() as view:
+        for place, kind, key_bytes in _places(view, wanted, reverse, after):
+            if len(runs) >= limit or looked_at >= MAX_LOOKED_AT:
+                return runs, last
+            looked_at += 1
+            last = place
+            runs += _met(system, view, wanted, iter([(place, kind, key_bytes)]))
+    return runs, None
 
 
 def check_limit(limit: object) -> None:
@@ -89,31 +130,89 @@ def check_limit(limit: object) -> None:
         raise CallerError(f"limit must be a whole number, 0 or more; got {limit!r}")
 
 
-def _by_label(
-    system: WorkflowCalls, view: View, wanted: RunFilter, prefix: bytes, limit: int, reverse: bool
-) -> list[tuple[Ref, RunHead]]:
-    """Runs with a label, page after page until enough of them meet the rest of the filter."""
-    kinds = {kind.number_bytes: kind for kind in wanted.kinds}
-    start, end = prefix, next_prefix(prefix)
-    runs: list[tuple[Ref, RunHead]] = []
-    while len(runs) < limit:
-        page = view.scan(start, end, reverse, _PAGE)
-        for entry, key_bytes in page:
-            _, behind = _created_ms(entry, prefix)
-            kind = kinds.get(entry[behind : behind + 2])
-            if kind is None:
-                continue
+def _met(
+    system: WorkflowCalls, view: View, wanted: RunFilter, places: Iterator[_Found]
+) -> Iterator[tuple[Ref, RunHead]]:
+    """The runs of these entries that the rest of the filter means."""
+    for _, kind, key_bytes in places:
+        if kind is not None:
             ref = system.ref_from_bytes(kind.number_bytes, key_bytes)
             head = _head(view, kind, ref)
             if wanted.meets(head):
-                runs.append((ref, head))
-        if len(page) < _PAGE:
-            break
+                yield ref, head
+
+
+def _places(view: View, wanted: RunFilter, reverse: bool, after: RunPlace | None) -> Iterator[_Found]:
+    """Entries of the index that is asked for, in order, behind a place.
+
+    Without a label it is one index for each workflow and status, and they are merged.
+    """
+    prefix = wanted.label_prefix()
+    if prefix is not None:
+        kinds = {kind.number_bytes: kind for kind in wanted.kinds}
+        bounds = _bounds(prefix, reverse, after, None)
+        return _scan(view, prefix, bounds, reverse, None, kinds)
+    streams = [
+        _scan(view, prefix, _bounds(prefix, reverse, after, kind), reverse, kind, {})
+        for kind in wanted.kinds
+        for status in wanted.statuses
+        if (prefix := status_prefix(kind, status))
+    ]
+    return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_place_of, reverse=reverse)
+
+
+def _place_of(found: _Found) -> RunPlace:
+    return found[0]
+
+
+def _bounds(
+    prefix: bytes, reverse: bool, after: RunPlace | None, kind: WorkflowType | None
+) -> tuple[bytes, bytes | None]:
+    """The range of an index that lies behind a place; `kind` for an index of one workflow."""
+    start, end = prefix, next_prefix(prefix)
+    if after is None:
+        return start, end
+    at_ms = prefix + encode_index_int(after.created_ms)
+    if kind is None:
+        at = at_ms + after.type_number + after.owner
+    elif kind.number_bytes == after.type_number:
+        at = at_ms + after.owner
+    else:
+        # All that was started in the same millisecond is behind the place, or nothing of it.
+        is_before = kind.number_bytes < after.type_number
+        at = prefix + encode_index_int(after.created_ms + 1) if is_before else at_ms
+        return (start, at) if reverse else (at, end)
+    return (start, at) if reverse else (at + b"\x00", end)
+
+
+def _scan(
+    view: View,
+    prefix: bytes,
+    bounds: tuple[bytes, bytes | None],
+    reverse: bool,
+    kind: WorkflowType | None,
+    kinds: Mapping[bytes, WorkflowType],
+) -> Iterator[_Found]:
+    """The entries of one index, read in pages that begin small: most indexes give few to a merge."""
+    start, end = bounds
+    size = _FIRST_PAGE
+    while True:
+        page = view.scan(start, end, reverse, size)
+        for entry, key_bytes in page:
+            created_ms, behind = _created_ms(entry, prefix)
+            if kind is not None:
+                yield RunPlace(created_ms, kind.number_bytes, entry[behind:]), kind, key_bytes
+            else:
+                number = entry[behind : behind + _TYPE_NUMBER_BYTES]
+                place = RunPlace(created_ms, number, entry[behind + _TYPE_NUMBER_BYTES :])
+                yield place, kinds.get(number), key_bytes
+        if len(page) < size:
+            return
         if reverse:
             end = page[-1][0]
         else:
             start = page[-1][0] + b"\x00"
-    return runs[:limit]
+        size = min(2 * size, _PAGE)
 
 
 def _head(view: View, kind: WorkflowType, ref: Ref) -> RunHead:
