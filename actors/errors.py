@@ -124,6 +124,10 @@ class RunExists(CallerError):
     """The run id is in use, and `on_conflict` is "reject"."""
 
 
+class WrongStatus(CallerError):
+    """What is asked for can't be done to a run with its present status; the message names it."""
+
+
 class RunNotFound(CallerError, LookupError):
     """There is no run with this id."""
 

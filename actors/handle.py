@@ -22,7 +22,7 @@ from ..runtime.codec import encode
 from ..storage.errors import CallerError
 from .audit import checked_by
 from .dead_letter import DeadLetter, dead_letter
-from .errors import RunNotFound
+from .errors import RunNotFound, WrongStatus
 from .exported_run import export_run
 from .ids import new_id
 from .run_info import RunInfo, run_info
@@ -140,7 +140,7 @@ class Run(Generic[Out]):
         records = await self.history()
         letter = dead_letter(self.workflow, self.id, records)
         if letter is None:
-            raise CallerError(f"run {self._ref} has not failed; its status is {await self.status()}")
+            raise WrongStatus(f"run {self._ref} has not failed; its status is {await self.status()}")
         return letter
 
     async def data(self) -> dict[str, object]:

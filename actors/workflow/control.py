@@ -26,7 +26,7 @@ from ...storage import layout
 from ...storage.errors import CallerError, StorageError
 from ...storage.group_commit import Writes
 from ..audit import By
-from ..errors import RunExists, RunNotFound
+from ..errors import RunExists, RunNotFound, WrongStatus
 from .arrivals import Arrival, add_records, live_run_of, must_go_on
 from .children import tell_parent
 from .head import ENDED, RunHead, RunStatus
@@ -81,7 +81,7 @@ class Control:
         if status in ("paused", "pausing"):
             return activation.dep
         if status == "stuck":
-            raise CallerError(
+            raise WrongStatus(
                 f"run {ref} is stuck, so there is nothing to pause; mend its code or terminate it"
             )
         run = live_run_of(activation)
@@ -104,7 +104,7 @@ class Control:
         activation = must_go_on(engine, ref)
         status = _status(activation)
         if status not in ("paused", "pausing"):
-            raise CallerError(f"run {ref} is {status}, not paused")
+            raise WrongStatus(f"run {ref} is {status}, not paused")
         run = live_run_of(activation)
         record = Resumed(self._now_ms(run), self._paused_ms(activation, run))
         return self._let_go_on(activation, run, (record,), "resume", by)
@@ -150,7 +150,7 @@ class Control:
         activation = must_go_on(engine, ref)
         status = _status(activation)
         if status == "stuck":
-            raise CallerError(
+            raise WrongStatus(
                 f"run {ref} is stuck, so its clean-up can't run; mend its code, or terminate it without undo"
             )
         run = live_run_of(activation)
@@ -229,11 +229,11 @@ class Control:
         activation = self._must_exist(ref)
         status = _status(activation)
         if status != "failed":
-            raise CallerError(f"run {ref} is {status}; only a failed run can be redriven")
+            raise WrongStatus(f"run {ref} is {status}; only a failed run can be redriven")
         fold = engine.fold(activation)
         ended = fold.ended
         if isinstance(ended, Failed) and ended.undone:
-            raise CallerError(
+            raise WrongStatus(
                 f"run {ref} has undone {ended.undone} of its steps, so it can't go on behind them; restart it"
             )
         at_ms = max(engine.system.clock.now_ms(), ended.at_ms if ended else 0)
@@ -253,7 +253,7 @@ class Control:
         activation = self._must_exist(ref)
         status = _status(activation)
         if status not in ENDED:
-            raise CallerError(f"run {ref} is {status}; only a run that has ended can be purged")
+            raise WrongStatus(f"run {ref} is {status}; only a run that has ended can be purged")
         at_ms = engine.system.clock.now_ms()
         writes: Writes = {}
         purge_now(activation, at_ms, writes)
@@ -268,12 +268,12 @@ class Control:
         activation = must_go_on(engine, ref)
         status = _status(activation)
         if status in ("paused", "pausing", "stuck", "queued"):
-            raise CallerError(f"run {ref} is {status}, so no attempt of it waits for its time")
+            raise WrongStatus(f"run {ref} is {status}, so no attempt of it waits for its time")
         run = live_run_of(activation) or engine.resume(ref)
         now_ms = engine.system.clock.now_ms()
         waiting = [] if run is None else [op for op in run.pending.values() if op.next_ms is not None]
         if run is None or not waiting:
-            raise CallerError(f"no attempt of run {ref} waits for its time; its status is {status}")
+            raise WrongStatus(f"no attempt of run {ref} waits for its time; its status is {status}")
         writes: Writes = dict(alarm_writes(run.activation, b"", None))
         self._audit(run.activation, "retry_now", by, status, "running", writes)
         run.add_record(RetriedNow(run.now_ms()), writes)

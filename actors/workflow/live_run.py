@@ -452,7 +452,7 @@ class LiveRun(Asking):
         if self._updates is None:
             self._updates = {}
         found = self.type.updates.get(record.name)
-        update = self._updates[record.id] = Update(record.id)
+        update = self._updates[record.id] = Update(record)
         if self._undoing is not None:
             at = self.activation.ref
             update.done(None, RunEnded(f"run {at} is having its steps undone; no update begins any more"))

@@ -21,7 +21,7 @@ from ...runtime.errors import NotRunning
 from ...storage import layout
 from ...storage.errors import CallerError, HoldfastError, Overloaded, StorageFailed
 from ...storage.group_commit import Writes
-from ..errors import RunEnded, RunNotFound, UpdateRefused
+from ..errors import RunEnded, RunNotFound, UpdateRefused, WrongStatus
 from .arrivals import Arrival, NothingArrives, live_run_of, must_go_on
 from .debugging import observe
 from .journal import EventArrived, UpdateAccepted
@@ -124,13 +124,15 @@ class Messages:
         activation = must_go_on(engine, ref)
         status = cast("Workflow", activation.instance).head.status
         if status in ("paused", "stuck"):
-            raise CallerError(f"run {ref} is {status}, so it takes no update; let it go on first")
+            raise WrongStatus(f"run {ref} is {status}, so it takes no update; let it go on first")
         key = (ref.directory_key, id_)
         if key not in self._waiting:
             run = live_run_of(activation)
             update = None if run is None else run.update_reply(id_)
-            if update is not None and update.is_done:
-                return await self._reply(update, activation.dep)
+            if update is not None:
+                _check_same(ref, update, name, encoded)
+                if update.is_done:
+                    return await self._reply(update, activation.dep)
             if update is None and found.validator is not None:
                 await self._validate(ref, found.validator, args, kwargs)
         waiter = self._waiting.get(key)  # others may have asked with this id meanwhile
@@ -142,6 +144,7 @@ class Messages:
             except HoldfastError as error:
                 self._fail(key, error)
         done, dep = await asyncio.shield(waiter)
+        _check_same(ref, done, name, encoded)
         return await self._reply(done, dep)
 
     async def _accept(self, ref: Ref, record: UpdateAccepted) -> None:
@@ -269,3 +272,13 @@ def _id_key(activation: Activation, record: EventArrived) -> bytes:
     """Where the id of an event is kept."""
     assert record.id is not None, "asked only of events that have one"
     return activation.prefix(layout.EVENT_ID) + record.id.encode()
+
+
+def _check_same(ref: Ref, update: Update, name: str, arguments: bytes) -> None:
+    """Raise `UpdateRefused` when an update's id was used for something else: its reply is not this one's."""
+    if (update.name, update.arguments) != (name, arguments):
+        what = "with other arguments" if update.name == name else f"for {update.name!r}"
+        raise UpdateRefused(
+            f"update {update.id!r} of run {ref} was asked for before {what}; give each update an id of its "
+            f"own"
+        )

@@ -59,10 +59,12 @@ class UpdatePlan:
 class Update:
     """An update that was delivered, until its reply is there."""
 
-    __slots__ = ("error", "id", "is_done", "reply")
+    __slots__ = ("arguments", "error", "id", "is_done", "name", "reply")
 
-    def __init__(self, id_: str) -> None:
-        self.id = id_
+    def __init__(self, record: UpdateAccepted) -> None:
+        self.id = record.id
+        self.name = record.name
+        self.arguments = bytes(record.arguments)
         self.is_done = False
         self.reply: object = None
         self.error: BaseException | None = None

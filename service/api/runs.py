@@ -47,7 +47,18 @@ if TYPE_CHECKING:
     from ...runtime.address import GivenKey
 
 MAX_LISTED: Final = 1_000
-_FILTERS: Final = ("workflow", "status", "state", "ref_type", "ref_id", "tenant", "tag", "limit", "newest")
+_FILTERS: Final = (
+    "workflow",
+    "status",
+    "state",
+    "ref_type",
+    "ref_id",
+    "tenant",
+    "tag",
+    "limit",
+    "cursor",
+    "newest",
+)
 
 
 class StartRun(msgspec.Struct, forbid_unknown_fields=True):
@@ -111,17 +122,18 @@ class RunsApi:
         ref = (asked.get("ref_type"), asked.get("ref_id"))
         if (ref[0] is None) != (ref[1] is None):
             raise CallerError("a ref is asked for with ref_type and ref_id")
-        found = self._runtime.runs(
+        wanted = self._runtime.run_filter(
             None if workflow is None else self._class(workflow),
             status=cast("list[RunStatus]", statuses) or None,
             state=asked.get("state"),
             ref=None if ref[0] is None else cast("tuple[str, str]", ref),
             tenant=_tenant_of(caller, asked.get("tenant")),
             tag=None if tag is None else cast("tuple[str, str]", tuple(tag.split(":", 1))),
-            limit=_limit_of(request),
-            reverse="newest" in asked,
         )
-        return answer({"runs": [view_info(one) for one in found]})
+        page = self._runtime.run_page(
+            wanted, limit=_limit_of(request), after=asked.get("cursor"), reverse="newest" in asked
+        )
+        return answer({"runs": [view_info(one) for one in page.runs], "next": page.next})
 
     async def start(self, request: Request) -> Response:
         """201 when it was started and that is durable; 200 for one that was joined.

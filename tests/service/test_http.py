@@ -155,6 +155,8 @@ async def test_a_run_from_its_start_to_its_end(client: httpx.AsyncClient) -> Non
     assert [one["number"] for one in history] == list(range(len(history)))
     assert (history[0]["kind"], history[-1]["kind"]) == ("Started", "Finished")
     assert told(await client.post("/runs/events/PackAndShip/a/1", json={"name": "go"}), 409)  # it has ended
+    assert "complete already" in told(await client.post("/runs/control/resume/PackAndShip/a/1", json={}), 409)
+    assert "redriven" in told(await client.post("/runs/control/redrive/PackAndShip/a/1", json={}), 409)
 
 
 async def test_runs_are_listed_by_what_is_asked(client: httpx.AsyncClient) -> None:

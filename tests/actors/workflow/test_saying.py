@@ -134,6 +134,21 @@ async def test_an_update_with_an_id_is_made_once(folder: Folder) -> None:
     assert await run.query(Order.count) == 1
 
 
+async def test_an_id_of_an_update_means_one_update(folder: Folder) -> None:
+    """Used for another method, or with other arguments, it is refused: the first reply isn't this one's."""
+    rt = await folder.open()
+    run = await rt.start(Order, id="o")
+    assert await run.update_once(Order.add, "u-1", "pear") == 1
+    for _ in range(2):
+        with pytest.raises(UpdateRefused, match="'u-1' of run Order/o was asked for before with other arg"):
+            await soon(run.update_once(Order.add, "u-1", "fig"))
+        with pytest.raises(UpdateRefused, match="before for 'add'"):
+            await soon(run.update_once(Order.submit, "u-1"))
+        rt = await folder.reopen()
+        run = rt.run(Order, "o")
+    assert await run.query(Order.count) == 1
+
+
 async def test_an_update_that_outlives_its_run_has_an_error(rt: Runtime) -> None:
     """A run that ends before an async update does says so to whoever waits."""
 
