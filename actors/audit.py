@@ -204,6 +204,7 @@ def read_audit(
 
     look_at   so many records are looked at, at most; a page may hold fewer than are there, then
     """
+    system.check_open()
     check_limit(limit)
     start = layout.AUDIT
     if wanted.since is not None:

@@ -128,6 +128,7 @@ class Queue(Actor):
       delay       how long a message is held back that is sent without a delay of its own
     """
 
+    _holdfast_owned: ClassVar[bool] = True
     max_depth: ClassVar[int] = 10_000_000
     delay: ClassVar[Duration] = 0
 

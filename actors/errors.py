@@ -116,6 +116,10 @@ class QueueNotFound(CallerError, LookupError):
     """Nothing was ever stored of a queue with this name."""
 
 
+class LetterNotFound(CallerError, LookupError):
+    """There is no such dead letter (any more)."""
+
+
 class QueueDraining(CallerError):
     """A queue takes in nothing more: it is drained."""
 

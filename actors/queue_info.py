@@ -111,6 +111,7 @@ def list_queues(
     runtime: Runtime, *, after: tuple[str, ActorKey] | None = None, limit: int = 100
 ) -> list[QueueInfo]:
     """Queues by type and key, from behind `after` on."""
+    runtime.check_open()
     found: list[QueueInfo] = []
     with runtime.reader.view() as view:
         for kind in queue_kinds(runtime):

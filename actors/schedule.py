@@ -30,6 +30,7 @@ from ..runtime.address import normal_key
 from ..runtime.alarms import Alarm
 from ..runtime.chain import Turn, after_commit
 from ..runtime.clock import moment
+from ..runtime.codec import decode_to_show
 from ..runtime.error_text import error_text
 from ..runtime.errors import NotRunning, UnknownActorType
 from ..runtime.methods import MethodPlan, shared
@@ -78,6 +79,7 @@ _MOST_RUNNING: Final = 1_000
 class Schedule(Actor):
     """A schedule by name: `rt.get(Schedule, "nightly")`.  Its methods raise `ScheduleNotFound`."""
 
+    _holdfast_owned: ClassVar[bool] = True
     indexes: ClassVar[tuple[tuple[str, ...] | str, ...]] = (
         ("state.status",),
         ("state.definition.workflow", "state.status"),
@@ -247,9 +249,9 @@ class Schedule(Actor):
 
     @shared
     async def input(self) -> object:
-        """What its runs get, as plain values."""
+        """What its runs get, as plain values; as its bytes where it has keys that are structs or maps."""
         self._existing()
-        return msgspec.msgpack.decode(self._input())
+        return decode_to_show(self._input())
 
     @shared
     async def next_fires(

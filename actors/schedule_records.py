@@ -131,6 +131,10 @@ class ScheduleInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Planned times that wait for the end of a run."""
     recent: tuple[ScheduleFire, ...]
     """The newest runs, the newest last."""
+    ref: tuple[str, str] | None
+    tenant: str | None
+    tags: dict[str, str]
+    """Like `ref` and `tenant`: of its runs, beside those that a schedule gives them."""
 
 
 def schedule_info(name: str, state: ScheduleState) -> ScheduleInfo:
@@ -171,6 +175,9 @@ def schedule_info(name: str, state: ScheduleState) -> ScheduleInfo:
             ScheduleFire(moment(one.planned_ms), moment(one.at_ms), one.workflow, one.run)
             for one in state.recent
         ),
+        ref=definition.ref,
+        tenant=definition.tenant,
+        tags=dict(definition.tags),
     )
 
 

@@ -31,6 +31,8 @@ class Actor:
     """
 
     _holdfast_base: ClassVar[bool] = True
+    # Its fields are the library's own business: nobody edits them from outside.
+    _holdfast_owned: ClassVar[bool] = False
     name: ClassVar[str]
     indexes: ClassVar[tuple[tuple[str, ...] | str, ...]] = ()
     version: ClassVar[int] = 1

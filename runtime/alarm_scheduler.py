@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -72,7 +73,7 @@ class DeadAlarmRecord(msgspec.Struct, array_like=True, frozen=True):
     alarm: AlarmRecord
 
 
-_decode_dead = msgspec.msgpack.Decoder(DeadAlarmRecord).decode
+decode_dead_alarm = msgspec.msgpack.Decoder(DeadAlarmRecord).decode
 
 
 class AlarmScheduler:
@@ -375,15 +376,15 @@ class AlarmScheduler:
         found: list[DeadAlarm] = []
         end = next_prefix(layout.DEAD_ALARM)
         for key, stored in self._system.reader.scan(layout.DEAD_ALARM, end, False, limit):
-            record = _decode_dead(stored)
+            record = decode_dead_alarm(stored)
             name = _dead_name(key)
             type_name, actor_key = self._system.actor_types.name_of(record.type), decode_key(record.key)
             assert not isinstance(actor_key, bytes)
             found.append(DeadAlarm(type_name, actor_key, name, record.error, Alarm(name, record.alarm)))
         return found
 
-    async def redrive(self, ref: Ref, name: str) -> None:
-        """Fire a dead alarm again now, with all its retries.
+    async def redrive(self, ref: Ref, name: str, also: Callable[[Actor], None] | None = None) -> None:
+        """Fire a dead alarm again now, with all its retries; `also` belongs to the same commit.
 
         Raises `CallerError` when there is none, or when another alarm was set under its name since.
         """
@@ -395,7 +396,7 @@ class AlarmScheduler:
             stored = activation.read(key)
             if stored is None:
                 raise CallerError(f"{ref} has no dead alarm {name!r}")
-            record = _decode_dead(stored).alarm
+            record = decode_dead_alarm(stored).alarm
             pending = read_alarm(activation, name_bytes)
             # A repeating alarm goes on after it died; only then the pending one is the dead one's own.
             if pending is not None and (record.repeat is None or pending.repeat != record.repeat):
@@ -409,6 +410,8 @@ class AlarmScheduler:
             again = msgspec.structs.replace(record, due_ms=now_ms, retries=0, uncounted=0)
             turn.writes.update(alarm_writes(activation, name_bytes, again))
             _notice_after(turn, self, now_ms)
+            if also is not None:
+                also(actor)
 
         dep, _, error = await run(ref, ref.type.on_alarm.with_function(revive), (), {}, None, None)
         await wait_gate(self._system, dep, error)

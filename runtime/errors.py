@@ -21,6 +21,10 @@ class UnknownActorType(CallerError):
     """The class isn't an actor type, or two classes claim the same name."""
 
 
+class ActorNotFound(CallerError, LookupError):
+    """Nothing is stored of an actor that was to be looked at or edited."""
+
+
 class InvalidCron(CallerError, ValueError):
     """A cron expression or the name of a time zone can't be read, or the expression never comes true."""
 

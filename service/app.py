@@ -24,8 +24,13 @@ from starlette.routing import Route
 
 from ..storage.errors import HoldfastError
 from .access import Access, Token
+from .api.actors import ActorsApi
+from .api.audit import AuditApi
+from .api.dead_letters import DeadLettersApi
 from .api.events import EventsApi
+from .api.queues import QueuesApi
 from .api.runs import RunsApi
+from .api.schedules import SchedulesApi
 from .bodies import MAX_BODY_BYTES, answer
 from .origins import is_allowed
 from .refusals import problem, refusal
@@ -55,6 +60,11 @@ def http_app(
     """
     access = Access(tokens)
     runs = RunsApi(runtime, access, max_body_bytes)
+    letters = DeadLettersApi(runtime, access, max_body_bytes)
+    queues = QueuesApi(runtime, access, max_body_bytes)
+    schedules = SchedulesApi(runtime, access, max_body_bytes)
+    audit = AuditApi(runtime, access)
+    actors = ActorsApi(runtime, access, max_body_bytes)
     events = EventsApi(runtime, access, max_body_bytes, event_queue)
 
     async def health(request: Request) -> Response:
@@ -83,7 +93,26 @@ def http_app(
             route("POST", "/runs/events/{workflow}/{id:path}", runs.send),
             route("POST", "/runs/updates/{workflow}/{id:path}", runs.update),
             route("POST", "/runs/control/{verb}/{workflow}/{id:path}", runs.control),
-            route("GET", "/dead-letters", runs.dead_letters),
+            route("GET", "/dead-letters", letters.list),
+            route("GET", "/dead-letters/causes", letters.causes),
+            route("GET", "/dead-letters/{letter}", letters.look),
+            route("POST", "/dead-letters/control/{verb}", letters.control_all),
+            route("POST", "/dead-letters/control/{verb}/{letter}", letters.control),
+            route("GET", "/queues", queues.list),
+            route("GET", "/queues/messages/{name:path}", queues.messages),
+            route("POST", "/queues/messages/{name:path}", queues.send),
+            route("POST", "/queues/control/{verb}/{name:path}", queues.control),
+            route("GET", "/queues/{name:path}", queues.look),
+            route("GET", "/schedules", schedules.list),
+            route("POST", "/schedules/control/{verb}/{name:path}", schedules.control),
+            route("GET", "/schedules/{name:path}", schedules.look),
+            route("GET", "/audit", audit.list),
+            route("GET", "/actors", actors.types),
+            route("GET", "/actors/schema/{type}", actors.schema),
+            route("POST", "/actors/call/{type}/{key:path}", actors.call),
+            route("POST", "/actors/edit/{type}/{key:path}", actors.edit),
+            route("GET", "/actors/{type}", actors.keys),
+            route("GET", "/actors/{type}/{key:path}", actors.look),
         ],
         exception_handlers={HTTPException: _no_such_address},
         middleware=[

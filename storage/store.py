@@ -354,6 +354,12 @@ class DurableView:
             rows = itertools.islice(_walk(cursor, start, end, reverse), limit)
             return [(key, open_value(key, stored)) for key, stored in rows]
 
+    def sizes(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, int]]:
+        """Keys with start <= key < end, and how many bytes their values take; no value is read."""
+        with self._txn.cursor() as cursor:
+            rows = itertools.islice(_walk(cursor, start, end, False), limit)
+            return [(key, len(stored)) for key, stored in rows]
+
 
 def _walk(
     cursor: lmdb.Cursor, start: bytes, end: bytes | None, reverse: bool

@@ -23,7 +23,7 @@ import dataclasses
 from collections.abc import Coroutine, Mapping
 from contextvars import Context
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
@@ -73,6 +73,8 @@ class Found(msgspec.Struct, frozen=True):
 
 class ActionResults(Actor):
     """Results of one action by key; the actor's key is the action's name."""
+
+    _holdfast_owned: ClassVar[bool] = True
 
     @shared
     async def find(self, key: bytes, parameters: bytes) -> Found:

@@ -83,6 +83,7 @@ class Workflow(Actor):
       about          title, description, version, author and tags, for listings: `About(title=..., ...)`
     """
 
+    _holdfast_owned: ClassVar[bool] = True
     retry: ClassVar[Retry] = Retry()
     step_timeout: ClassVar[Duration | None] = 600.0
     max_running: ClassVar[int | None] = None

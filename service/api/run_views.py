@@ -8,7 +8,6 @@ from typing import Literal
 
 import msgspec
 
-from ...actors.dead_letter import DeadLetter
 from ...actors.errors import ErrorRecord
 from ...actors.run_info import RunInfo
 from ...actors.workflow.journal import (
@@ -74,13 +73,6 @@ def view_error(error: ErrorRecord | None) -> ErrorView | None:
 def view_info(info: RunInfo) -> dict[str, object]:
     """A run's head as clients see it."""
     return {**msgspec.structs.asdict(info), "error": view_error(info.error)}
-
-
-def view_letter(letter: DeadLetter) -> dict[str, object]:
-    """A dead letter without its history, which `GET /history` tells."""
-    told = msgspec.structs.asdict(letter)
-    del told["history"]
-    return {**told, "error": view_error(letter.error)}
 
 
 def view_run(info: RunInfo, records: Sequence[Record]) -> RunView:

@@ -7,7 +7,6 @@
     POST /runs/events/{workflow}/{id}       send it an event
     POST /runs/updates/{workflow}/{id}      call an update method
     POST /runs/control/{verb}/{workflow}/{id}
-    GET  /dead-letters
 
 A run's id may hold slashes, so it comes last.  A key that is no text is given as JSON behind a tilde: `~7`,
 or `~["a",1]`.
@@ -31,14 +30,15 @@ from ...actors.ids import new_id
 from ...actors.workflow.head import RunStatus
 from ...actors.workflow.workflow import Workflow
 from ...actors.workflow.workflow_type import WorkflowType
-from ...runtime.codec import BAD_VALUE, reason
 from ...runtime.error_text import message_text
 from ...runtime.registry import find_actor_class
 from ...storage.errors import ActorError, CallerError, HoldfastError
 from ..access import Access, Caller
 from ..bodies import NoReply, answer, given_correlation_id, read_body, until_gone
 from ..refusals import problem
-from .run_views import view_history, view_info, view_letter, view_run
+from .addresses import address_of, key_of
+from .asked import limit_of, tenant_of
+from .run_views import view_history, view_info, view_run
 
 if TYPE_CHECKING:
     from ...actors.handle import Run
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ...actors.workflow.start_options import OnConflict
     from ...runtime.address import GivenKey
 
-MAX_LISTED: Final = 1_000
 _FILTERS: Final = (
     "workflow",
     "status",
@@ -127,11 +126,11 @@ class RunsApi:
             status=cast("list[RunStatus]", statuses) or None,
             state=asked.get("state"),
             ref=None if ref[0] is None else cast("tuple[str, str]", ref),
-            tenant=_tenant_of(caller, asked.get("tenant")),
+            tenant=tenant_of(caller, asked.get("tenant")),
             tag=None if tag is None else cast("tuple[str, str]", tuple(tag.split(":", 1))),
         )
         page = self._runtime.run_page(
-            wanted, limit=_limit_of(request), after=asked.get("cursor"), reverse="newest" in asked
+            wanted, limit=limit_of(request), after=asked.get("cursor"), reverse="newest" in asked
         )
         return answer({"runs": [view_info(one) for one in page.runs], "next": page.next})
 
@@ -162,7 +161,7 @@ class RunsApi:
             tags=asked.tags or None,
             correlation_id=given_correlation_id(request, asked.correlation_id),
         )
-        where = quote(f"{request.scope.get('root_path', '')}/runs/{run.workflow}/{_address_of(run_id)}")
+        where = quote(f"{request.scope.get('root_path', '')}/runs/{run.workflow}/{address_of(run_id)}")
         status = HTTPStatus.OK if was_there else HTTPStatus.CREATED
         try:
             told = view_info(await run.info())
@@ -237,17 +236,6 @@ class RunsApi:
                 pass  # it ended by that, and is erased already
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    async def dead_letters(self, request: Request) -> Response:
-        """Failed runs, the oldest first."""
-        caller = self._access.caller(request, "viewer")
-        workflow = request.query_params.get("workflow")
-        letters = await self._runtime.dead_letters(
-            None if workflow is None else self._class(workflow),
-            tenant=_tenant_of(caller, request.query_params.get("tenant")),
-            limit=_limit_of(request),
-        )
-        return answer({"dead_letters": [view_letter(one) for one in letters]})
-
     # -- finding -------------------------------------------------------------------------------------------
 
     def _kind(self, workflow: str) -> WorkflowType:
@@ -269,7 +257,7 @@ class RunsApi:
     async def _run(self, request: Request, caller: Caller) -> Run[Any]:
         """The run that an address names; raises `RunNotFound`."""
         kind = self._kind(request.path_params["workflow"])
-        run = self._handle(caller, kind, _key_of(request.path_params["id"]))
+        run = self._handle(caller, kind, key_of(request.path_params["id"]))
         await run.info()
         return run
 
@@ -279,37 +267,3 @@ class RunsApi:
         except RunNotFound:
             return False
         return True
-
-
-def _key_of(text: str) -> GivenKey:
-    """The key that an id in an address means: it itself, or behind a tilde the JSON of a number or an array.
-
-    Only one: what is asked a second time must not mean another run, when the first one is gone by then.
-    """
-    if not text.startswith("~"):
-        return text
-    try:
-        key: int | str | list[int | str] = msgspec.json.decode(text[1:], type=int | str | list[int | str])
-    except BAD_VALUE as error:
-        raise CallerError(
-            f"an id that begins with ~ is the JSON of a number, a text or an array of them: {reason(error)}"
-        ) from error
-    return tuple(key) if isinstance(key, list) else key
-
-
-def _address_of(run_id: str) -> str:
-    """A text as an address has it: `_key_of` turned round."""
-    return f"~{msgspec.json.encode(run_id).decode()}" if run_id.startswith("~") else run_id
-
-
-def _tenant_of(caller: Caller, asked: str | None) -> str | None:
-    if caller.tenant is None or asked in (None, caller.tenant):
-        return caller.tenant or asked
-    raise PermissionError(f"the token of {caller.name} is for tenant {caller.tenant} alone")
-
-
-def _limit_of(request: Request) -> int:
-    text = request.query_params.get("limit", "100")
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 0 < int(text) <= MAX_LISTED):
-        raise CallerError(f"limit is a whole number from 1 to {MAX_LISTED}; got {text!r:.100}")
-    return int(text)
