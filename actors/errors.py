@@ -132,6 +132,10 @@ class WrongStatus(CallerError):
     """What is asked for can't be done to a run with its present status; the message names it."""
 
 
+class WorkflowRetired(CallerError):
+    """The workflow was retired: nothing new of it is started."""
+
+
 class RunNotFound(CallerError, LookupError):
     """There is no run with this id."""
 

@@ -31,9 +31,11 @@ from .queue_consumer import Consumer, ConsumerOptions
 from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
 from .schedule_watch import ScheduleWatch
+from .workflow.change_feed import ChangeFeed
 from .workflow.engine import Engine
 from .workflow.protocols import TakesInput
 from .workflow.retry import Retry
+from .workflow.standing import stored_standing
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
 
@@ -95,6 +97,7 @@ class Runtime(EmbeddingCalls):
         self.actions = ActionHub(self)
         self.sockets = Sockets(self)
         self.schedule_watch = ScheduleWatch(self)
+        self.changes = ChangeFeed(self)
 
     # -- queues --------------------------------------------------------------------------------------------
 
@@ -205,7 +208,9 @@ class Runtime(EmbeddingCalls):
         return super()._make_type(actor_class, number)
 
     def _type_added(self, kind: ActorType) -> None:
+        self.changes.add_type(kind)
         if isinstance(kind, WorkflowType):
+            kind.standing = stored_standing(self, kind.name)[0]
             self.engine.places.add_type(kind)
             self.schedule_watch.class_known(kind)
 
@@ -221,11 +226,13 @@ class Runtime(EmbeddingCalls):
         await super().close()
 
     async def _stop_consuming(self) -> None:
+        self.changes.stop()
         await self.sockets.close(self.limits.close_seconds)
         await self.queues.stop()
         await self.actions.stop()
 
     def _stop_parts(self) -> None:
+        self.changes.stop()
         self.sockets.stop()
         self.queues.abandon()
         self.actions.abandon()
@@ -234,4 +241,5 @@ class Runtime(EmbeddingCalls):
 
     def _start_parts(self) -> None:
         super()._start_parts()
+        self.changes.start()
         self.actor_types.load_known()

@@ -6,7 +6,7 @@ for a step.  Starting is in start_calls.py, the handle of one run in handle.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
@@ -14,6 +14,7 @@ import msgspec
 
 from ..runtime.address import GivenKey, normal_key, show_key
 from ..runtime.chain import CALLER, Turn, after_commit, after_rollback, before_stage
+from ..runtime.errors import UnknownActorType
 from ..runtime.ref import Ref
 from ..runtime.system import ActorSystem
 from ..storage.errors import CallerError
@@ -34,6 +35,13 @@ from .workflow.live_run import LiveRun
 from .workflow.protocols import TakesInput, TakesNothing
 from .workflow.run_id import check_run_id
 from .workflow.run_index import RunFilter, list_runs, page_runs, run_place
+from .workflow.standing import (
+    KnownWorkflow,
+    WorkflowStanding,
+    WorkflowStatus,
+    check_metadata,
+    known_workflows,
+)
 from .workflow.workflow import Workflow
 from .workflow.workflow_type import WorkflowType
 
@@ -127,6 +135,56 @@ class WorkflowCalls(ActorSystem):
         result, and options.
         """
         return list_workflows(self.actor_types.by_class)
+
+    def known_workflows(self) -> list[KnownWorkflow]:
+        """All workflows that are imported, or have runs on disk, by name: their standing, and how many runs
+        they have in which status.
+        """
+        self.check_open()
+        self._not_in_run("look at workflows")
+        return known_workflows(self)
+
+    async def set_workflow_status(
+        self,
+        workflow: type[Workflow] | str,
+        status: WorkflowStatus,
+        *,
+        by: str | None = None,
+        reason: str = "",
+    ) -> None:
+        """Let runs of a workflow begin ("active"), wait on disk ("paused"), or not be started ("retired").
+
+        It counts when this returns.  Raises `CallerError`, `InvalidValue` or `UnknownActorType`.
+        """
+        await self.get(WorkflowStanding, self._workflow_name(workflow)).change(status, None, by, reason)
+
+    async def set_workflow_metadata(
+        self,
+        workflow: type[Workflow] | str,
+        metadata: Mapping[str, str],
+        *,
+        by: str | None = None,
+        reason: str = "",
+    ) -> None:
+        """Note something about a workflow as a whole: names with texts, in place of those before.
+
+        Raises `InvalidValue` or `UnknownActorType`.
+        """
+        noted = check_metadata(metadata)
+        await self.get(WorkflowStanding, self._workflow_name(workflow)).change(None, noted, by, reason)
+
+    def _workflow_name(self, workflow: type[Workflow] | str) -> str:
+        if not isinstance(workflow, str):
+            return self.workflow_type(workflow).name
+        if workflow not in {one.name for one in known_workflows(self)}:
+            raise UnknownActorType(f"no workflow {workflow!r:.200} is imported here or has runs on disk")
+        return workflow
+
+    def standing_changed(self, workflow: str, status: WorkflowStatus) -> None:
+        """A workflow has another standing, and that is durable."""
+        for kind in self._workflow_types():
+            if kind.name == workflow:
+                self.engine.places.set_standing(kind, status)
 
     async def dead_letters(
         self, workflow: type[Workflow] | None = None, *, tenant: str | None = None, limit: int = 100

@@ -38,15 +38,16 @@ def read_answer(request: Request[T], answer: Answer) -> T:
         raise refused(answer.status, _detail(answer), _retry_after(answer.headers))
     if answer.status >= 300:
         raise BadAnswer(f"{where}: expected an answer; got status {answer.status}, which leads elsewhere")
-    if request.into is type(None):
-        return msgspec.convert(None, request.into)
+    if answer.status == 204 or request.into is type(None):
+        try:
+            return msgspec.convert(None, request.into)
+        except msgspec.ValidationError as error:
+            raise BadAnswer(f"{where}: expected a body; got none") from error
     if not _is_json(answer.headers):
         if request.into is str:
             return cast("T", answer.body.decode("utf-8", "replace"))
         if request.into is bytes:
             return cast("T", answer.body)
-        if not answer.body and answer.status == 204:
-            raise BadAnswer(f"{where}: expected a body; got none")
         raise BadAnswer(f"{where}: expected JSON; got {answer.headers.get('content-type', 'no type')}")
     try:
         return msgspec.json.decode(answer.body, type=request.into)

@@ -4,7 +4,12 @@ storage/errors.py.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..storage.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from .views import RunError
 
 
 class ServiceError(HoldfastError):
@@ -57,6 +62,23 @@ class ServiceBusy(ServiceRefused):
 
 class ServiceFailed(ServiceRefused):
     """The service failed; its log says why (500, 507)."""
+
+
+class RunUnsuccessful(ServiceError):
+    """The run whose result was asked for did not complete."""
+
+    def __init__(self, run: str, status: str, error: RunError | None) -> None:
+        self.run = run
+        """Its address: "Workflow/id"."""
+        self.status = status
+        """failed, cancelled, terminated or stuck."""
+        self.error = error
+        """Why it failed, where it did."""
+        super().__init__(f"run {run} is {status}" + ("" if error is None else f": {error}"))
+
+
+class ResultLate(ServiceError):
+    """What was waited for did not come in time; the run goes on."""
 
 
 def refused(status: int, detail: str, retry_after_seconds: float | None = None) -> ServiceRefused:

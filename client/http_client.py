@@ -44,6 +44,10 @@ class _Settings:
         if self.timeout_seconds <= 0:
             raise CallerError(f"timeout of the client must be more than 0; got {timeout!r}")
 
+    def socket_headers(self) -> dict[str, str]:
+        """What goes along when a WebSocket is opened."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"
 

@@ -30,17 +30,19 @@ class Tries:
         self._until = until
         self._most_tries = most_tries
         self._made = 0
+        self._may_be_done = False
 
     def seconds_left(self, now: float) -> float:
         """How long the next try may take; raises `ServiceUnreachable` when the time is up."""
         left = self._until - now
         if left <= 0:
-            raise ServiceUnreachable(f"{self._what}: the time was up", was_sent=self._made > 0)
+            raise ServiceUnreachable(f"{self._what}: the time was up", was_sent=self._may_be_done)
         return left
 
     def pause_after(self, error: ServiceError, now: float) -> float:
         """How long to wait before the next try; raises the error when there is none."""
         self._made += 1
+        self._may_be_done |= isinstance(error, ServiceUnreachable) and error.was_sent
         pause = pause_seconds(self._made)
         if isinstance(error, ServiceBusy) and error.retry_after_seconds is not None:
             pause += error.retry_after_seconds

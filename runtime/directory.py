@@ -99,6 +99,10 @@ class Directory:
         for activation in list(self._live.values()):
             self._forget(activation)
 
+    def all(self) -> list[Activation]:
+        """All that are in memory."""
+        return list(self._live.values())
+
     def busy(self) -> list[Activation]:
         """Activations that a turn runs on."""
         return [activation for activation in self._live.values() if activation.busy]

@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from ..storage.errors import HoldfastError
 from .access import Access, Token
@@ -31,9 +31,11 @@ from .api.events import EventsApi
 from .api.queues import QueuesApi
 from .api.runs import RunsApi
 from .api.schedules import SchedulesApi
+from .api.workflows import WorkflowsApi
 from .bodies import MAX_BODY_BYTES, answer
 from .origins import is_allowed
 from .refusals import problem, refusal
+from .tracker import TrackerSocket
 
 if TYPE_CHECKING:
     from ..actors.system import Runtime
@@ -65,6 +67,7 @@ def http_app(
     schedules = SchedulesApi(runtime, access, max_body_bytes)
     audit = AuditApi(runtime, access)
     actors = ActorsApi(runtime, access, max_body_bytes)
+    workflows = WorkflowsApi(runtime, access, runs, max_body_bytes)
     events = EventsApi(runtime, access, max_body_bytes, event_queue)
 
     async def health(request: Request) -> Response:
@@ -113,6 +116,15 @@ def http_app(
             route("POST", "/actors/edit/{type}/{key:path}", actors.edit),
             route("GET", "/actors/{type}", actors.keys),
             route("GET", "/actors/{type}/{key:path}", actors.look),
+            route("GET", "/workflows", workflows.list),
+            route("POST", "/workflows/status/{workflow}", workflows.set_status),
+            route("POST", "/workflows/metadata/{workflow}", workflows.set_metadata),
+            # The same under the names of a tracker (docs/tracker.md).
+            route("GET", "/api/tracker/runs", runs.list),
+            route("POST", "/api/tracker/runs", workflows.start),
+            route("GET", "/api/tracker/runs/{workflow}/{id:path}", runs.look),
+            route("POST", "/api/tracker/control/{verb}/{workflow}/{id:path}", runs.control),
+            WebSocketRoute("/api/tracker-websocket", TrackerSocket(runtime, access, origins).serve),
         ],
         exception_handlers={HTTPException: _no_such_address},
         middleware=[

@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 from starlette.responses import Response
 
-from ..actors.errors import QueueDraining, RunEnded, RunExists, UpdateRefused, WrongStatus
+from ..actors.errors import QueueDraining, RunEnded, RunExists, UpdateRefused, WorkflowRetired, WrongStatus
 from ..runtime.error_text import clean, cut, message_text
 from ..runtime.errors import NotRunning, PrivateMethod, UnknownActorType, UnknownMethod
 from ..storage.errors import CallerError, Overloaded, StorageClosed, StorageFull
@@ -17,6 +17,7 @@ from .bodies import BadBody
 
 _log = logging.getLogger("holdfast.service")
 LATER_SECONDS = 5
+_CONFLICTS = (QueueDraining, RunEnded, RunExists, UpdateRefused, WorkflowRetired, WrongStatus)
 MAX_DETAIL_CHARACTERS = 4_000
 
 
@@ -48,7 +49,7 @@ def _status_of(error: CallerError) -> HTTPStatus:
         return HTTPStatus.SERVICE_UNAVAILABLE
     if isinstance(error, LookupError | UnknownActorType | UnknownMethod | PrivateMethod):
         return HTTPStatus.NOT_FOUND
-    if isinstance(error, QueueDraining | RunExists | RunEnded | UpdateRefused | WrongStatus):
+    if isinstance(error, _CONFLICTS):
         return HTTPStatus.CONFLICT
     return HTTPStatus.BAD_REQUEST
 

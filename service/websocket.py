@@ -54,7 +54,7 @@ async def serve_websocket(
     closing.
     """
     if not is_allowed(websocket, origins):
-        await _refuse(websocket, problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect"))
+        await refuse(websocket, problem(HTTPStatus.FORBIDDEN, "pages of this origin may not connect"))
         return
     try:
         ref = hub_ref(hub)
@@ -68,10 +68,11 @@ async def serve_websocket(
     except Exception as error:
         if websocket.application_state is not WebSocketState.CONNECTING:
             raise  # of what came later
-        await _refuse(websocket, refusal(error))
+        await refuse(websocket, refusal(error))
 
 
-async def _refuse(websocket: WebSocket, response: Response) -> None:
+async def refuse(websocket: WebSocket, response: Response) -> None:
+    """Answer a client that is not let in."""
     if "websocket.http.response" in websocket.scope.get("extensions", {}):
         await websocket.send_denial_response(response)
     else:

@@ -188,6 +188,9 @@ class _Check:
         elif kind == layout.AUDIT:
             number, _ = decode_number(key, _AUDIT_NUMBER_AT)
             yield from self._expect_audited(key, number)
+        elif kind == layout.CHANGE:
+            if len(key) != 9:
+                yield Problem("key", key, "the row of a commit's changes has no number of a commit")
         elif kind == layout.TABLE:
             if value is not None:
                 _decode_schema(value)

@@ -161,6 +161,11 @@ class GroupCommit:
         pending = self._full[-1] if self._full else self._in_flight
         return self.durable if pending is None else pending.number
 
+    @property
+    def last_sealed(self) -> int:
+        """The newest commit that has left; the next one still takes writes."""
+        return self.durable if self._in_flight is None else self._in_flight.number
+
     def layers(self) -> list[Writes]:
         """What is staged and not yet durable, the newest writes first."""
         layers = [self._gathering.writes]

@@ -27,6 +27,7 @@ an actor type, `key` an encoded key (keys.py), times are milliseconds since 1970
     0B type table                         TABLE        a table's fields and indexes (for `check`)
     0C label values created type number   RUN_LABEL    runs of all workflows by ref, tenant, tag, state -> key
     0D time n number                      AUDIT        what was done from outside
+    0E commit                             CHANGE       the runs that a commit changed, while somebody watches
 
 The numbers of new actors rise, so what an actor writes lies together and new actors are appended: a quarter
 of the cost of random places.
@@ -53,9 +54,11 @@ FIELD_INDEX: Final = b"\x0a"
 TABLE: Final = b"\x0b"
 RUN_LABEL: Final = b"\x0c"
 AUDIT: Final = b"\x0d"
+CHANGE: Final = b"\x0e"
 
 META_FORMAT: Final = META + b"format"  # -> the number of this format, msgpack
 META_AUDIT: Final = META + b"audit"  # -> how many AUDIT records there are, eight bytes
+META_FEED: Final = META + b"feed"  # -> [commit from which on there are CHANGE rows, until when, in ms]
 META_COMMIT: Final = META + b"commit"  # -> [sequence of the last commit, next actor number, next type number]
 
 # Kinds below DATA + number.

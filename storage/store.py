@@ -101,6 +101,8 @@ class Store:
         self.quota_bytes = quota_bytes
         self.min_free_bytes = min_free_bytes
         self._space_seen = time.monotonic()
+        # Called with each batch just before it leaves; it may add to the batch's writes and callbacks.
+        self.on_seal: Callable[[Batch], None] | None = None
         self._begin = self.environment.lmdb.begin
         self.group_commit = GroupCommit(
             self._log,
@@ -295,6 +297,8 @@ class Store:
     # -- within --------------------------------------------------------------------------------------------
 
     def _seal(self, batch: Batch) -> None:
+        if self.on_seal is not None:
+            self.on_seal(batch)
         batch.writes[layout.META_COMMIT] = _encode(
             (batch.number, self.next_actor_number, self.next_type_number)
         )
@@ -359,6 +363,20 @@ class DurableView:
         with self._txn.cursor() as cursor:
             rows = itertools.islice(_walk(cursor, start, end, False), limit)
             return [(key, len(stored)) for key, stored in rows]
+
+    def count(self, prefix: bytes, most: int) -> int:
+        """How many keys begin so; `most` where there are as many or more."""
+        end = next_prefix(prefix)
+        counted = 0
+        with self._txn.cursor() as cursor:
+            if most and cursor.set_range(prefix):
+                for key in cursor.iternext(values=False):
+                    if end is not None and bytes(key) >= end:
+                        break
+                    counted += 1
+                    if counted == most:
+                        break
+        return counted
 
 
 def _walk(

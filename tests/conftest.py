@@ -9,9 +9,15 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.system import ActorSystem
+
+# No example has to be quick: the machine may be busy.  In CI hypothesis brings a profile that says so, too.
+settings.register_profile("busy", settings.get_profile("default"), deadline=None)
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

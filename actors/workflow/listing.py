@@ -52,10 +52,13 @@ class WorkflowInfo(msgspec.Struct, frozen=True):
 
 def list_workflows(known: Mapping[type, object]) -> list[WorkflowInfo]:
     """All workflows that are imported, by name; `known` are those that the runtime has read already."""
+    return [_info(one, known.get(one)) for one in sorted(workflow_classes(), key=type_name)]
+
+
+def workflow_classes() -> list[type[Workflow]]:
+    """The classes of all workflows that are imported; a base without a run() of its own is none."""
     classes = [one for one in actor_classes() if issubclass(one, Workflow) and one is not Workflow]
-    # Bases of others without a run() of their own are none themselves.
-    classes = [one for one in classes if inspect.getattr_static(one, "run", None) is not None]
-    return [_info(one, known.get(one)) for one in sorted(classes, key=type_name)]
+    return [one for one in classes if inspect.getattr_static(one, "run", None) is not None]
 
 
 def _info(workflow: type[Workflow], known: object) -> WorkflowInfo:

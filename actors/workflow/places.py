@@ -66,9 +66,15 @@ class Places:
         self._maybe_queued[kind] = True
         self._to_resume.append((kind, "running", b""))
 
+    def set_standing(self, kind: WorkflowType, standing: str) -> None:
+        """A type is active, paused or retired from now on (standing.py)."""
+        kind.standing = standing
+        self._maybe_queued[kind] = True
+        self.fill_later()
+
     def has(self, kind: WorkflowType) -> bool:
         """Whether one more run of a type may work."""
-        if self.running >= self.max_running:
+        if self.running >= self.max_running or kind.standing == "paused":
             return False
         return kind.max_running is None or self.running_of(kind) < kind.max_running
 

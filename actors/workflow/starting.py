@@ -21,7 +21,7 @@ from ...runtime.chain import Turn, after_commit, after_rollback
 from ...storage import layout
 from ...storage.errors import StorageError
 from ...storage.group_commit import Writes
-from ..errors import RunExists
+from ..errors import RunExists, WorkflowRetired
 from .arrivals import Arrival, forget_position, has_arrivals, live_run_of
 from .children import children_of, first_record
 from .continuing import ContinueAsNew
@@ -175,7 +175,10 @@ class Starts:
                     f"run {ref} exists (on_conflict={options.on_conflict!r}); use another id, or "
                     f"on_conflict='join' or 'replace'"
                 )
+            check_not_retired(kind)
             replaced = self.erase(activation, writes, "it was replaced")
+        elif kind.standing != "active":
+            check_not_retired(kind)
         if extra:
             writes.update(extra)
         started = self._started(encoded_input, options, None)
@@ -236,6 +239,7 @@ class Starts:
             if join and activation.stored:
                 return None
             raise RunExists(f"run {ref} exists; use another id")
+        check_not_retired(cast("WorkflowType", activation.type))
         started = self._started(encoded_input, options, parent)
         return StartArrival(self, activation, started, decoded_input, writes)
 
@@ -395,6 +399,12 @@ class Starts:
         if again is not None and carried:
             again.next_position += len(carried)
             again.expect(carried)
+
+
+def check_not_retired(kind: WorkflowType) -> None:
+    """Raise `WorkflowRetired` when nothing new of a workflow is started."""
+    if kind.standing == "retired":
+        raise WorkflowRetired(f"workflow {kind.name} is retired: nothing new of it is started")
 
 
 def _tenant_of(activation: Activation) -> str | None:

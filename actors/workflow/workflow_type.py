@@ -59,6 +59,7 @@ class WorkflowType(ActorType):
         "output_hint",
         "retention_seconds",
         "retry",
+        "standing",
         "states",
         "step_timeout_seconds",
         "takes_input",
@@ -127,6 +128,8 @@ class WorkflowType(ActorType):
         if not isinstance(cast("object", actor_class.retry), Retry):
             raise InvalidActor(f"{actor_class.__name__}.retry must be a Retry; got {actor_class.retry!r}")
         self.retry = actor_class.retry
+        # See standing.py: active, paused or retired.
+        self.standing = "active"
         timeout = actor_class.step_timeout
         self.step_timeout_seconds = None if timeout is None else to_seconds(timeout, what="step_timeout")
         if self.step_timeout_seconds == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -77,24 +77,29 @@ def view_info(info: RunInfo) -> dict[str, object]:
 
 def view_run(info: RunInfo, records: Sequence[Record]) -> RunView:
     """A run by its head and its journal."""
-    view = RunView(view_info(info), None, None, [])
-    steps: dict[tuple[str, int], StepView] = {}
+    view = RunView(view_info(info), None, None, view_steps(records))
     for record in records:
         if isinstance(record, Started | Redriven):
             if record.input is not None:
                 view.input = decode_to_show(record.input)
         elif isinstance(record, Finished):
             view.output = decode_to_show(record.value)
-        elif isinstance(record, StepDone | StepFailed | AttemptFailed):
-            steps[record.name, record.nth] = _view_step(record)
-    view.steps = list(steps.values())
     return view
 
 
-def _view_step(record: StepDone | StepFailed | AttemptFailed) -> StepView:
+def view_steps(records: Iterable[Record], *, outputs: bool = True) -> list[StepView]:
+    """Each step that records tell of, as the last of them has it."""
+    steps: dict[tuple[str, int], StepView] = {}
+    for record in records:
+        if isinstance(record, StepDone | StepFailed | AttemptFailed):
+            steps[record.name, record.nth] = _view_step(record, outputs=outputs)
+    return list(steps.values())
+
+
+def _view_step(record: StepDone | StepFailed | AttemptFailed, *, outputs: bool) -> StepView:
     at = moment(record.at_ms)
     if isinstance(record, StepDone):
-        output = decode_to_show(record.value)
+        output = decode_to_show(record.value) if outputs else None
         return StepView(record.name, record.nth, "complete", record.attempts, at, output)
     if isinstance(record, StepFailed):
         return StepView(

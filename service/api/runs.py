@@ -142,6 +142,13 @@ class RunsApi:
         """
         caller = self._access.caller(request, "operator")
         asked = await read_body(request, StartRun, self._max_body_bytes)
+        told, status, where = await self.begin(request, caller, asked)
+        return answer(told, status, {"Location": where})
+
+    async def begin(
+        self, request: Request, caller: Caller, asked: StartRun
+    ) -> tuple[dict[str, object], HTTPStatus, str]:
+        """Start a run as a body asks for it: what is told of it, the status, and its address."""
         run_id, on_conflict = asked.id, asked.on_conflict
         key = request.headers.get("idempotency-key")
         if key is not None and run_id is None:
@@ -163,11 +170,12 @@ class RunsApi:
         )
         where = quote(f"{request.scope.get('root_path', '')}/runs/{run.workflow}/{address_of(run_id)}")
         status = HTTPStatus.OK if was_there else HTTPStatus.CREATED
+        told: dict[str, object]
         try:
             told = view_info(await run.info())
         except RunNotFound:  # it has ended and is erased already; it was started all the same
             told = {"workflow": run.workflow, "id": run.id, "tenant": caller.tenant}
-        return answer(told, status, {"Location": where})
+        return told, status, where
 
     async def look(self, request: Request) -> Response:
         """One run with its steps, input and output."""

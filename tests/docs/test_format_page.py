@@ -24,6 +24,7 @@ TOP = (
     "TABLE",
     "RUN_LABEL",
     "AUDIT",
+    "CHANGE",
 )
 KINDS = (
     "FIELDS",
@@ -51,7 +52,8 @@ def test_every_prefix_is_listed_with_its_byte() -> None:
 def test_no_prefix_is_new() -> None:
     """A prefix that is added to layout.py must be added to the page and here."""
     found = {name for name, value in vars(layout).items() if name.isupper() and isinstance(value, bytes)}
-    assert found == {*TOP, *KINDS, "DATA", "META_FORMAT", "META_COMMIT", "META_AUDIT", "PLAIN", "EXPIRES"}
+    metas = {"META_FORMAT", "META_COMMIT", "META_AUDIT", "META_FEED"}
+    assert found == {*TOP, *KINDS, *metas, "DATA", "PLAIN", "EXPIRES"}
     for head in (layout.PLAIN, layout.EXPIRES):
         assert re.search(rf"^{head.hex()} (time )?payload ", PAGE, re.MULTILINE)
     assert f"Format {layout.FORMAT}." in PAGE

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
+import httpx2 as httpx
 import pytest
 from fastapi import Depends, FastAPI, Header, WebSocket
 from fastapi.testclient import TestClient

@@ -22,7 +22,7 @@ from pathlib import Path
 from time import monotonic as ticks
 from uuid import uuid4
 
-import httpx
+import httpx2
 import requests
 
 from holdfast import Counter, Workflow
@@ -65,7 +65,7 @@ def lint(run: str) -> list[Finding]:
         ("Path('x').read_text()", "calls .read_text()", "a step"),
         ("socket.create_connection(('a', 1))", "calls socket.create_connection()", "a step"),
         ("requests.get('x')", "calls requests.get()", "a step"),
-        ("await httpx.AsyncClient().get('x')", "calls httpx.AsyncClient()", "a step"),
+        ("await httpx2.AsyncClient().get('x')", "calls httpx2.AsyncClient()", "a step"),
         ("await asyncio.open_connection('a', 1)", "calls asyncio.open_connection()", "a step"),
         ("threading.Thread(target=body).start()", "calls threading.Thread()", "thread=True"),
         ("concurrent.futures.ThreadPoolExecutor()", "calls concurrent.futures.", "thread=True"),

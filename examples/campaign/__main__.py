@@ -1,0 +1,5 @@
+"""`python -m holdfast.examples.campaign [FOLDER]`."""
+
+from .demo import main
+
+main()
