@@ -1,4 +1,5 @@
-"""What the command line means by code: `module`, `module:Workflow`, `package:module` or `module:function`.
+"""What the command line means by code: `module`, `module:Workflow`, `package:module`, `module:function` or
+`module:runtime`.
 
 Importing a module is enough for its workflows: the classes register themselves.
 """
@@ -8,13 +9,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard, cast
 
 from ..runtime.error_text import error_text
 from ..runtime.registry import find_actor_class, type_name
 from ..storage.errors import CallerError
+from .system import Runtime
 from .workflow.workflow import Workflow
 
 
@@ -71,6 +74,34 @@ def call_target(text: str) -> list[object]:
         raise CallerError(f"{text}: calling it ended the process (SystemExit: {error})") from error
     except Exception as error:  # of the user's own code: the command can't go on, and says so
         raise CallerError(f"{text}: calling it raised {error_text(error)}") from error
+
+
+def runtime_target(text: str) -> Runtime:
+    """The runtime that a module holds, `module:name`; raises `CallerError` when there is none."""
+    module_name, _, name = text.partition(":")
+    found: object = getattr(_import(module_name, text), name, None)
+    if not isinstance(found, Runtime):
+        raise CallerError(
+            f"{text}: expected module:name of a Runtime that the module makes, like app:rt; "
+            f"got {found!r:.200}"
+        )
+    return found
+
+
+def runtime_or_folder(text: str) -> Runtime:
+    """The runtime `module:name`, or one on the folder of this name; raises `CallerError`."""
+    module, colon, _ = text.partition(":")
+    is_module = colon and all(part.isidentifier() for part in module.split("."))
+    return runtime_target(text) if is_module and not Path(text).exists() else Runtime(text)
+
+
+def function_target(text: str) -> Callable[[Runtime], Awaitable[object] | None]:
+    """The function `module:function`, which takes a runtime; raises `CallerError` when there is none."""
+    module_name, _, name = text.partition(":")
+    found: object = getattr(_import(module_name, text), name, None)
+    if not callable(found):
+        raise CallerError(f"{text}: expected module:function; got {found!r:.200}")
+    return cast("Callable[[Runtime], Awaitable[object] | None]", found)
 
 
 def _named(text: str) -> ModuleType | type[Workflow]:

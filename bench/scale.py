@@ -22,6 +22,7 @@ from typing import Any
 
 from holdfast import Counter, Runtime
 
+from .http_requests import measure_http
 from .hub import measure_hub
 from .lines import Line
 from .machine import probe_sync_ms
@@ -57,6 +58,7 @@ class Scale:
             "history": measure_history,
             "schedules": schedules,
             "hub": measure_hub,
+            "http": measure_http,
         }[scenario](self)
 
     def fresh_folder(self) -> Path:

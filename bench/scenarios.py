@@ -26,6 +26,7 @@ SCALE_SCENARIOS = (
     "history",
     "schedules",
     "hub",
+    "http",
 )
 
 # Seconds that one repetition of a case may be expected to spend waiting for a disk made slow; it gets fewer

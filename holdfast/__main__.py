@@ -141,6 +141,25 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--out", type=Path, metavar="FILE", help="write to a file in place of the output")
     graph.set_defaults(command=_graph)
 
+    serve = commands.add_parser("serve", help="serve a runtime over HTTP until a signal comes")
+    serve.add_argument("target", metavar="FOLDER|MODULE:RUNTIME", help="a folder, or a Runtime of a module")
+    serve.add_argument(
+        "--import", dest="modules", action="append", default=[], metavar="MODULE",
+        help="module that defines workflows; may be given several times",
+    )  # fmt: skip
+    serve.add_argument(
+        "--set-up", metavar="MODULE:FUNCTION",
+        help="function that is called with the open runtime: consumers, bindings, schedules",
+    )  # fmt: skip
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8470)
+    serve.add_argument(
+        "--tokens", type=Path, metavar="FILE",
+        help="who may ask, NAME:ROLE=SECRET (or NAME:ROLE@TENANT=SECRET) on each line, with the role viewer "
+        "or operator; HOLDFAST_TOKENS by default; on loopback one is made when there is none",
+    )  # fmt: skip
+    serve.set_defaults(command=_serve)
+
     dead = commands.add_parser("dead", help="look at dead letters, and let them go on")
     dead.add_argument("folder", type=Path)
     verbs = dead.add_subparsers(required=True, metavar="list|show|redrive")
@@ -164,6 +183,25 @@ def _demo(options: argparse.Namespace) -> int:
     from holdfast.examples.events_pipeline.command import run_command
 
     return run_command(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from holdfast.actors.code_target import function_target, import_target, runtime_or_folder
+    from holdfast.service.serve import run_server
+    from holdfast.service.token_text import find_tokens
+
+    sys.path.insert(0, "")
+    for module in options.modules:
+        import_target(module)
+    run_server(
+        runtime_or_folder(options.target),
+        host=options.host,
+        port=options.port,
+        tokens=find_tokens(options.tokens, os.environ),
+        set_up=None if options.set_up is None else function_target(options.set_up),
+        say=lambda line: print(line, flush=True),
+    )
+    return 0
 
 
 def _new(options: argparse.Namespace) -> int:

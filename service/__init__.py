@@ -3,6 +3,8 @@
 Needs `holdfast[service]`.
 
     from holdfast.service import Token, event_stream, http_app, serve_websocket
+    from holdfast.service.fastapi import actor, runtime
+    from holdfast.service.aiohttp import add_runtime
 
 The adapters are for Starlette, and so for FastAPI; they know the runtime, which knows nothing of them.
 """
