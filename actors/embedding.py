@@ -63,6 +63,7 @@ class AsgiOptions(TypedDict, total=False):
     origins: Collection[str]
     event_queue: str
     max_body_bytes: int
+    open_metrics: bool
 
 
 class MakeAsgiApp(Protocol):

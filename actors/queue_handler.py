@@ -139,6 +139,14 @@ class HandlerConsumer(Consumer):
                 self._ref,
             )
 
+    async def _hand_over(self, batch: Batch[Any]) -> None:
+        telemetry = self._runtime.telemetry
+        if telemetry is None:
+            await self._handler(batch)
+            return
+        with telemetry.delivery(self._ref, self.group, [one.id for one in batch.messages]):
+            await self._handler(batch)
+
     async def _handle(self, taken: list[Taken]) -> tuple[list[Taken], list[Retried], list[Taken]]:
         """Run the handler; returns what is done, what is to come again, and what it was stopped in."""
         messages: list[Message[Any]] = []
@@ -156,7 +164,7 @@ class HandlerConsumer(Consumer):
             self._handling.add(task)
             try:
                 # A list of its own: what the handler takes out of it is settled all the same.
-                await self._handler(Batch(str(self._ref.key), list(messages)))
+                await self._hand_over(Batch(str(self._ref.key), list(messages)))
             except asyncio.CancelledError as error:
                 stopped = self._stopping
                 failure = error_text(error)

@@ -25,12 +25,18 @@ from .audit import AuditTrail
 from .durable_queue import Queue
 from .embedding import EmbeddingCalls
 from .hub.sockets import Sockets
+from .metrics.alert_rules import AlertLimits
+from .metrics.alerts import AlertHandler, Alerts
+from .metrics.collect import collect
+from .metrics.course import Course, Recorder
+from .metrics.metrics import Metrics
 from .queue_batch import Batch
 from .queue_binding import BindingConsumer
 from .queue_consumer import Consumer, ConsumerOptions
 from .queue_handler import HandlerConsumer
 from .queue_hub import QueueHub
 from .schedule_watch import ScheduleWatch
+from .tracing import RunTracing
 from .workflow.change_feed import ChangeFeed
 from .workflow.engine import Engine
 from .workflow.protocols import TakesInput
@@ -53,6 +59,7 @@ class Runtime(EmbeddingCalls):
             print(await run.result())
 
     max_running   runs that work at the same time; those beyond it wait on disk as `queued`
+    telemetry     who traces calls, runs and steps: a `holdfast.telemetry.Telemetry`
     The other options are those of `ActorSystem`.
     """
 
@@ -73,6 +80,7 @@ class Runtime(EmbeddingCalls):
         gc_threshold: int | None = GC_THRESHOLD,
         make_store: Callable[..., Store] = Store,
         wait_for_folder_seconds: float = 0.0,
+        telemetry: RunTracing | None = None,
     ) -> None:
         super().__init__(
             path,
@@ -92,12 +100,15 @@ class Runtime(EmbeddingCalls):
         if max_running < 1:
             raise CallerError(f"max_running must be at least 1; got {max_running}")
         self.audit_trail = AuditTrail(self)
+        self.tracing = self.telemetry = telemetry
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
         self.actions = ActionHub(self)
         self.sockets = Sockets(self)
         self.schedule_watch = ScheduleWatch(self)
         self.changes = ChangeFeed(self)
+        self.recorder = Recorder(self)
+        self.alerts = Alerts(self, self.recorder)
 
     # -- queues --------------------------------------------------------------------------------------------
 
@@ -200,6 +211,33 @@ class Runtime(EmbeddingCalls):
             raise CallerError(f"expected a queue of this runtime; got {given}")
         return given
 
+    # -- looking at itself ---------------------------------------------------------------------------------
+
+    def metrics(self) -> Metrics:
+        """What is counted in this runtime, and how it stands now: plain data (docs/observability.md).
+
+        Runs and queues are counted on disk, which takes the loop a few milliseconds with ten thousands of
+        them.  Raises `NotRunning`.
+        """
+        return collect(self)
+
+    def metrics_course(self) -> Course:
+        """How it went over the last hour and the last day, for charts; plain data.
+
+        Recorded from the first time on that somebody asks; asking before the runtime is open counts.
+        """
+        return self.recorder.course()
+
+    def on_alert(self, handler: AlertHandler, limits: AlertLimits | None = None) -> Callable[[], None]:
+        """Call `handler`, a plain or an async function, with each `Alert`: once when something is wrong, and
+        once when it is over.  Returns what ends that.
+
+        What is looked at each 10 s: failed runs, retries, dead letters, how long runs take, a blocked loop,
+        a disk that is nearly full; `limits` says how much is too much (`AlertLimits`).  What `handler` raises
+        is logged.  Raises `CallerError`.
+        """
+        return self.alerts.add(handler, limits or AlertLimits())
+
     # -- wiring --------------------------------------------------------------------------------------------
 
     def _make_type(self, actor_class: type[Actor], number: int) -> ActorType:
@@ -209,6 +247,8 @@ class Runtime(EmbeddingCalls):
 
     def _type_added(self, kind: ActorType) -> None:
         self.changes.add_type(kind)
+        if self.tracing is not None:
+            self.tracing.trace_methods(kind)
         if isinstance(kind, WorkflowType):
             kind.standing = stored_standing(self, kind.name)[0]
             self.engine.places.add_type(kind)
@@ -233,6 +273,8 @@ class Runtime(EmbeddingCalls):
 
     def _stop_parts(self) -> None:
         self.changes.stop()
+        self.recorder.stop()
+        self.alerts.stop()
         self.sockets.stop()
         self.queues.abandon()
         self.actions.abandon()
@@ -243,3 +285,4 @@ class Runtime(EmbeddingCalls):
         super()._start_parts()
         self.changes.start()
         self.actor_types.load_known()
+        self.recorder.start()

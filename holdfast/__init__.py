@@ -1,8 +1,8 @@
 """Holdfast: durable actors for asyncio.  One process, one folder, no server.
 
-What programs use is imported from here, from `holdfast.testing`, `holdfast.actions` and `holdfast.sql`;
-docs/names.md has all of it.  The finer errors are in the modules that docs/errors.md names.  The folders
-behind them are the library's own.
+What programs use is imported from here, from `holdfast.testing`, `holdfast.actions`, `holdfast.sql` and
+`holdfast.telemetry`; docs/names.md has all of it.  The finer errors are in the modules that docs/errors.md
+names.  The folders behind them are the library's own.
 """
 
 from holdfast import asgi as _asgi
@@ -26,6 +26,10 @@ from holdfast.actors.jobs.job_manager import JobManager
 from holdfast.actors.jobs.records import Job, JobFigure, RolloutChange, WayFigures
 from holdfast.actors.jobs.rollout import rollout
 from holdfast.actors.jobs.ways import JobLook, JobWay
+from holdfast.actors.metrics.alert_rules import AlertLimits
+from holdfast.actors.metrics.alerts import Alert
+from holdfast.actors.metrics.course import Course, CoursePoint
+from holdfast.actors.metrics.metrics import Metrics
 from holdfast.actors.queue_batch import Batch, Message
 from holdfast.actors.queue_consumer import Consumer
 from holdfast.actors.rate_limiter import Allowance, RateLimiter
@@ -55,6 +59,7 @@ from holdfast.runtime.errors import DeadlockError
 from holdfast.runtime.limits import Limits
 from holdfast.runtime.methods import shared
 from holdfast.storage.errors import CallerError, HoldfastError, Overloaded, StorageFailed
+from holdfast.storage.histogram import Histogram
 from holdfast.storage.table import Table
 
 _asgi.plug_in()
@@ -65,6 +70,8 @@ __all__ = [
     "ActionContext",
     "Actor",
     "Alarm",
+    "Alert",
+    "AlertLimits",
     "Allowance",
     "Batch",
     "BulkResult",
@@ -72,6 +79,8 @@ __all__ = [
     "Consumer",
     "CorrelationFilter",
     "Counter",
+    "Course",
+    "CoursePoint",
     "DeadAlarm",
     "DeadLetter",
     "DeadMessage",
@@ -82,6 +91,7 @@ __all__ = [
     "ErrorRecord",
     "Event",
     "Fatal",
+    "Histogram",
     "HoldfastError",
     "HubMessage",
     "HubSocket",
@@ -92,6 +102,7 @@ __all__ = [
     "JobWay",
     "Limits",
     "Message",
+    "Metrics",
     "Node",
     "Outcome",
     "Overloaded",

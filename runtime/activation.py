@@ -116,11 +116,13 @@ class Activation:
         if self.mailbox is None:
             self.mailbox = deque()
         elif len(self.mailbox) >= limit:
+            self.system.counts.mailbox_refused += 1
             raise Overloaded(
                 f"the mailbox of {self.ref} holds max_mailbox={limit} waiting calls; try again later"
             )
         future = self.system.loop.create_future()
         self.mailbox.append(future)
+        self.system.counts.mailbox_waits += 1
         try:
             await future
         except asyncio.CancelledError:

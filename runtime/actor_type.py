@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..storage import layout
+from ..storage.histogram import SECONDS, Buckets
 from ..storage.keys import MAX_INDEX_ENTRY_BYTES, encode_index_values
 from .actor import Actor
 from .errors import InvalidActor, InvalidResult
@@ -24,9 +25,9 @@ class ActorType:
     """One actor type in one runtime."""
 
     __slots__ = (
-        "actor_class", "default_record", "fields", "has_init", "has_on_activate", "has_on_alarm",
-        "index_prefixes", "has_on_evict", "methods", "name", "number", "number_bytes", "on_alarm",
-        "ref_class",
+        "actor_class", "default_record", "failed_turns", "fields", "has_init", "has_on_activate",
+        "has_on_alarm", "index_prefixes", "has_on_evict", "methods", "name", "number", "number_bytes",
+        "on_alarm", "ref_class", "shared_calls", "turn_seconds", "turns",
     )  # fmt: skip
 
     def __init__(self, actor_class: type[Actor], number: int) -> None:
@@ -57,6 +58,11 @@ class ActorType:
         self.default_record = self.fields.encode(blank, self.name)
         if self.fields.names:
             self.fields.check(self.default_record, f"the class {self.name}")
+        # For metrics.  One turn of `TIMED_TURNS` is timed: to time each would cost a fiftieth of a call.
+        self.turns = 0
+        self.failed_turns = 0
+        self.shared_calls = 0
+        self.turn_seconds = Buckets(SECONDS)
 
     def left_memory(self, activation: Activation) -> None:
         """For the layer above: the directory let an activation go."""

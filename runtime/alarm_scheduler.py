@@ -102,6 +102,11 @@ class AlarmScheduler:
         if self._timer is not None:
             self._timer.cancel()
 
+    @property
+    def firing(self) -> int:
+        """Alarms that are being handled."""
+        return len(self._firing)
+
     def notice(self, due_ms: int) -> None:
         """An alarm was set for `due_ms`."""
         if self._wakes_ms is None or due_ms < self._wakes_ms:
@@ -245,8 +250,16 @@ class AlarmScheduler:
                     f"{ref.type.name} has no on_alarm (any more), so {Alarm(name.decode(), stored)} can't "
                     "fire"
                 )
+            counts = self._system.counts
+            counts.alarms_fired += 1
+            counts.alarm_lateness.observe(max(0, self._system.clock.now_ms() - due_ms) / 1000)
             self._go_on(turn, activation, name, stored)
-            await activation.instance.on_alarm(Alarm(name.decode(), stored))
+            alarm, tracing = Alarm(name.decode(), stored), self._system.tracing
+            if tracing is None:
+                await activation.instance.on_alarm(alarm)
+            else:
+                with tracing.alarm(ref, alarm.name):
+                    await activation.instance.on_alarm(alarm)
 
         error: BaseException | None
         try:
@@ -317,6 +330,8 @@ class AlarmScheduler:
         system = self._system
         counted = not isinstance(error, (StorageError, Overloaded))
         spent = counted and record.retries >= MAX_RETRIES
+        system.counts.alarms_failed += 1
+        system.counts.alarms_dead += spent
         now_ms = system.clock.now_ms()
         following: AlarmRecord | None
         shown, about = name.decode(), f"alarms of {ref.type.name}"

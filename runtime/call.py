@@ -13,7 +13,8 @@ Promises
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
 
 from ..storage.errors import StorageFailed
 from .chain import CALLER, ENDED, Turn, block, find_cycle, lost_in_chain, turn_in_chain, unblock
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
     # The newest commit that the reply rests on, the reply, and the user's error in place of one.
     Reply = tuple[int, object, Exception | None]
+
+# One turn of so many of a type is timed, a power of two.
+TIMED_TURNS: Final = 64
+_UNTIMED: Final = TIMED_TURNS - 1
 
 
 async def invoke(ref: Ref, plan: MethodPlan, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
@@ -148,6 +153,9 @@ async def run(
         break
     turn = Turn(activation, plan.name, parent, exact)
     activation.turn = turn
+    kind = activation.type
+    kind.turns = turns = kind.turns + 1
+    began = 0.0 if turns & _UNTIMED else perf_counter()
     token = CALLER.set(turn)
     try:
         reply = await plan.function(activation.instance, *args, **kwargs)
@@ -167,6 +175,7 @@ async def run(
             activation.end_turn(turn)
         return activation.dep, reply, None
     except Exception as error:
+        kind.failed_turns += 1
         activation.roll_back(turn)
         if activation.gone and not isinstance(error, (StorageFailed, NotRunning)):
             # It rests on what was lost, whatever it says.
@@ -176,6 +185,8 @@ async def run(
         activation.roll_back(turn)
         raise
     finally:
+        if began:
+            kind.turn_seconds.observe(perf_counter() - began)
         turn.over = True
         turn.root = ENDED
         activation.turn = None
@@ -199,6 +210,7 @@ async def _run_shared(
     view = activation.view()
     turn = Turn(activation, plan.name, parent, exact)
     turn.shared = True
+    activation.type.shared_calls += 1
     failures = activation.system.failures
     error: Exception | None = None
     reply: object = None

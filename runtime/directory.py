@@ -59,6 +59,7 @@ class Directory:
         if len(self._live) >= self._system.limits.max_active:
             self._make_room()
         activation = Activation(self._system, ref)
+        self._system.counts.loaded += 1
         self._live[ref.directory_key] = activation
         ref.activation = activation
         # What has no methods isn't asked for by `get`: runs.
@@ -103,6 +104,10 @@ class Directory:
         """All that are in memory."""
         return list(self._live.values())
 
+    def waiting_calls(self) -> int:
+        """Calls that wait in mailboxes."""
+        return sum(len(activation.mailbox) for activation in self._live.values() if activation.mailbox)
+
     def busy(self) -> list[Activation]:
         """Activations that a turn runs on."""
         return [activation for activation in self._live.values() if activation.busy]
@@ -126,8 +131,10 @@ class Directory:
     def evict(self, activation: Activation) -> None:
         """Let an evictable activation leave memory, after its `on_evict` if it has one."""
         if not activation.type.has_on_evict:
+            self._system.counts.evicted += 1
             self.drop(activation)
         elif not activation.leaving:
+            self._system.counts.evicted += 1
             activation.leaving = True
             self._system.spawn(self._run_on_evict(activation), f"on_evict of {activation.ref}")
 

@@ -34,6 +34,7 @@ from .address import ActorKey, GivenKey, normal_key
 from .alarm_scheduler import AlarmScheduler, DeadAlarm
 from .chain import CALLER, Turn, turn_in_chain
 from .clock import Clock, SystemClock, TimerHandle
+from .counts import RuntimeCounts
 from .deps import Deps
 from .directory import Directory
 from .errors import NotRunning
@@ -46,6 +47,7 @@ from .reader import Reader
 from .ref import Ref
 from .schemas import Schemas
 from .spare_memory import SpareMemory
+from .tracing import Tracing
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -107,6 +109,11 @@ class ActorSystem:
         self.random = random.Random(seed)  # jitter, not secrets
         self.limits = limits or Limits()
         self.limited_log = LimitedLog(self.clock)
+        self.counts = RuntimeCounts()
+        # Who traces, if anybody does.
+        self.tracing: Tracing | None = None
+        # When it was opened, in milliseconds since 1970.
+        self.opened_ms = 0
         self.tick = 0
         # Commits that failed since the runtime was opened.
         self.failures = 0
@@ -130,7 +137,7 @@ class ActorSystem:
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare_memory = SpareMemory()
         self.large_writes = LargeWrites(self)
-        self._watchdog: Watchdog | None = None
+        self.watchdog: Watchdog | None = None
         self._tick_timer: TimerHandle | None = None
         # What gives the settings of the process back, for those that are held.
         self._held: list[Callable[[], None]] = []
@@ -162,6 +169,7 @@ class ActorSystem:
             self._state = "new"
             raise
         self.reader = Reader(self.store)
+        self.opened_ms = self.clock.now_ms()
         self._state = "open"
         self._ended = self.loop.create_future()
         try:
@@ -170,8 +178,8 @@ class ActorSystem:
             for actor_class in self._given_types:
                 self.type_of(actor_class)
             if self.limits.stall_seconds is not None:
-                self._watchdog = Watchdog(self, self.limits.stall_seconds)
-                self._watchdog.start()
+                self.watchdog = Watchdog(self, self.limits.stall_seconds)
+                self.watchdog.start()
             self._start_parts()
         except BaseException:
             await self.close()
@@ -284,8 +292,8 @@ class ActorSystem:
     def _end(self) -> None:
         self._state = "closed"
         self.directory.drop_all()
-        if self._watchdog is not None:
-            self._watchdog.stop()
+        if self.watchdog is not None:
+            self.watchdog.stop()
         self.limited_log.stop()
         for release in self._held:
             release()
@@ -410,6 +418,11 @@ class ActorSystem:
             and not isinstance(error, StorageClosed)
         ):
             _log.error("%s raised", task.get_name(), exc_info=error)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it serves, and doesn't close."""
+        return self._state == "open"
 
     @property
     def is_closed(self) -> bool:

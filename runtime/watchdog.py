@@ -34,6 +34,8 @@ class Watchdog:
         self._thread_id = threading.get_ident()
         self._stop = threading.Event()
         self._timer: TimerHandle | None = None
+        # Stalls since the start; the list below holds the last ones.
+        self.stalls = 0
         self.reports: list[str] = []
         """The last reports (at most 20), the newest last."""
         self._thread = threading.Thread(target=self._watch, name="holdfast-watchdog", daemon=True)
@@ -51,7 +53,11 @@ class Watchdog:
         self._thread.join()
 
     def _pulse(self) -> None:
-        self._beat = time.monotonic()
+        now = time.monotonic()
+        if self._timer is not None:
+            lag_seconds = now - self._beat - self._limit_seconds / 4
+            self._system.counts.loop_lag.observe(max(0.0, lag_seconds))
+        self._beat = now
         self._timer = self._system.loop.call_later(self._limit_seconds / 4, self._pulse)
 
     def _watch(self) -> None:
@@ -63,6 +69,7 @@ class Watchdog:
                 self._report(time.monotonic() - beat)
 
     def _report(self, seconds: float) -> None:
+        self.stalls += 1
         frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
         turn = find_turn(frame)
         where = f"a turn of {turn}" if turn is not None else "code outside any turn"

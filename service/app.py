@@ -11,6 +11,7 @@ This file alone knows all endpoints.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from .api.actors import ActorsApi
 from .api.audit import AuditApi
 from .api.dead_letters import DeadLettersApi
 from .api.events import EventsApi
+from .api.metrics import MetricsApi
 from .api.queues import QueuesApi
 from .api.runs import RunsApi
 from .api.schedules import SchedulesApi
@@ -39,6 +41,7 @@ from .tracker import TrackerSocket
 
 if TYPE_CHECKING:
     from ..actors.system import Runtime
+    from ..actors.tracing import RunTracing
 
 EVENT_QUEUE = "event-queue"
 
@@ -50,6 +53,7 @@ def http_app(
     origins: Collection[str] = (),
     event_queue: str = EVENT_QUEUE,
     max_body_bytes: int = MAX_BODY_BYTES,
+    open_metrics: bool = False,
 ) -> Starlette:
     """The app.
 
@@ -57,6 +61,7 @@ def http_app(
     origins   pages of other hosts that may ask; pages of this host, and programs, always may
     event_queue   where `POST /events` puts them
     max_body_bytes   a longer body gets 413
+    open_metrics   `/metrics` needs no token, so that a Prometheus without one can read it
 
     `/health` and `/ready` need no token.  Raises `CallerError` for tokens that can't be.
     """
@@ -69,6 +74,7 @@ def http_app(
     actors = ActorsApi(runtime, access, max_body_bytes)
     workflows = WorkflowsApi(runtime, access, runs, max_body_bytes)
     events = EventsApi(runtime, access, max_body_bytes, event_queue)
+    metrics = MetricsApi(runtime, access, is_open=open_metrics)
 
     async def health(request: Request) -> Response:
         return answer({"status": "ok"})
@@ -82,7 +88,7 @@ def http_app(
         return answer({"status": "ready"})
 
     def route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
-        return Route(path, _guarded(endpoint, origins), methods=[method])
+        return Route(path, _guarded(endpoint, origins, runtime.telemetry), methods=[method])
 
     app = Starlette(
         routes=[
@@ -125,6 +131,9 @@ def http_app(
             route("GET", "/api/tracker/runs/{workflow}/{id:path}", runs.look),
             route("POST", "/api/tracker/control/{verb}/{workflow}/{id:path}", runs.control),
             WebSocketRoute("/api/tracker-websocket", TrackerSocket(runtime, access, origins).serve),
+            route("GET", "/metrics", metrics.text),
+            route("GET", "/metrics/now", metrics.now),
+            route("GET", "/metrics/course", metrics.course),
         ],
         exception_handlers={HTTPException: _no_such_address},
         middleware=[
@@ -132,7 +141,13 @@ def http_app(
                 CORSMiddleware,
                 allow_origins=list(origins),
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Correlation-Id"],
+                allow_headers=[
+                    "Authorization",
+                    "Content-Type",
+                    "Idempotency-Key",
+                    "X-Correlation-Id",
+                    "Traceparent",
+                ],
                 expose_headers=["Location", "Retry-After", "X-Correlation-Id"],
             )
         ],
@@ -143,7 +158,9 @@ def http_app(
 
 
 def _guarded(
-    endpoint: Callable[[Request], Awaitable[Response]], origins: Collection[str]
+    endpoint: Callable[[Request], Awaitable[Response]],
+    origins: Collection[str],
+    telemetry: RunTracing | None,
 ) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint whose errors are told in one shape, and which pages of strangers can't use."""
 
@@ -151,7 +168,8 @@ def _guarded(
         try:
             if not is_allowed(request, origins):
                 raise PermissionError("pages of this origin may not ask")
-            response = await endpoint(request)
+            with nullcontext() if telemetry is None else telemetry.incoming(request.headers):
+                response = await endpoint(request)
         except Exception as error:
             response = refusal(error)
         # No cache keeps it, and no browser takes it for anything but what it says it is.

@@ -120,6 +120,11 @@ class Environment:
             raise
         return env
 
+    @property
+    def map_bytes(self) -> int:
+        """What the store can grow to: address space, not disk."""
+        return int(self.lmdb.info()["map_size"])
+
     def check_usable(self) -> None:
         """Raise the reason why the environment can't be used, if there is one."""
         if self.refusal is not None:

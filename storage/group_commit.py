@@ -30,6 +30,7 @@ from typing import Final, TypeAlias
 from .commit_log import CommitLog, CommitOutcome, CommitResult, Space
 from .commit_writer import MakeWriter, ThreadWriter
 from .errors import Overloaded, StorageClosed, StorageError, StorageFailed, fresh
+from .histogram import BYTES, COUNTS, SECONDS, Buckets
 
 DurableCallback: TypeAlias = Callable[[StorageFailed | None], None]
 Writes: TypeAlias = dict[bytes, bytes | None]
@@ -61,6 +62,23 @@ class Batch:
         self.callbacks: list[DurableCallback] = []
 
 
+class CommitCounts:
+    """What the commits of one store were like, for metrics; nothing is decided by it."""
+
+    __slots__ = ("bytes", "failed", "puts", "refused", "seconds", "waiters")
+
+    def __init__(self) -> None:
+        # From leaving for the writer until the loop hears of it; durable ones alone, as in the next three.
+        self.seconds = Buckets(SECONDS)
+        self.puts = Buckets(COUNTS)
+        self.bytes = Buckets(BYTES)
+        # Those that stood at the gate.
+        self.waiters = 0
+        self.failed = 0
+        # Write sets for which too much waited already.
+        self.refused = 0
+
+
 class GroupCommit:
     """Gathers write sets and makes them durable in order.  All methods belong to the loop's thread."""
 
@@ -90,6 +108,8 @@ class GroupCommit:
         # Newest durable commit.  Numbers up to it are durable unless they lie in a failed range.
         self.durable = last_number
         self.commits = 0
+        self.counts = CommitCounts()
+        self._left_at = 0.0
         self._seal = seal
         self._on_failed = on_failed
         self._on_broken = on_broken
@@ -132,6 +152,7 @@ class GroupCommit:
         size = value_bytes + 64 * puts  # the keys, roughly
         staged_bytes = self.staged_bytes + size
         if bounded and staged_bytes > self.max_staged_bytes:
+            self.counts.refused += 1
             raise Overloaded(
                 f"{self.staged_bytes} bytes wait for the disk and {size} more would pass max_staged_bytes="
                 f"{self.max_staged_bytes}; try again later"
@@ -286,6 +307,7 @@ class GroupCommit:
             return
         self._seal(batch)
         self._in_flight = batch
+        self._left_at = time.perf_counter()
         self._writer.hand_over(batch)
 
     def _committed(self, batch: Batch, result: CommitResult, space: Space | None) -> None:
@@ -294,6 +316,11 @@ class GroupCommit:
         if result.outcome is CommitOutcome.DURABLE:
             self.commits += 1
             self.durable = batch.number
+            counts = self.counts
+            counts.seconds.observe(time.perf_counter() - self._left_at)
+            counts.puts.observe(len(batch.writes))
+            counts.bytes.observe(batch.size_bytes)
+            counts.waiters += len(batch.waiters)
             self.staged_bytes -= batch.size_bytes
             if space is not None:
                 self._on_space(space)
@@ -302,6 +329,7 @@ class GroupCommit:
             error = result.error or StorageFailed("the commit failed without a reason")
             if result.outcome is CommitOutcome.UNKNOWN:
                 self._broken = StorageClosed(f"the store closed itself: {error}")
+            self.counts.failed += 1
             self._fail_from(batch, error)
             if self._broken is not None:
                 self._on_broken(self._broken)

@@ -198,6 +198,21 @@ class Store:
                 _take(waiting.pop(), staged, found)
         return found
 
+    def count(self, start: bytes, end: bytes | None, limit: int) -> int:
+        """How many keys with start <= key < end are durable, counted up to `limit`."""
+        self.environment.check_usable()
+        found = 0
+        try:
+            with self._begin(buffers=True) as txn, txn.cursor() as cursor:
+                if cursor.set_range(start):
+                    for key in cursor.iternext(keys=True, values=False):
+                        if found == limit or (end is not None and bytes(key) >= end):
+                            break
+                        found += 1
+        except lmdb.Error as error:
+            raise self.environment.translate(error) from error
+        return found
+
     @contextlib.contextmanager
     def durable_view(self) -> Generator[DurableView]:
         """Several reads of one and the same durable commit.
@@ -293,6 +308,14 @@ class Store:
         """
         self.group_commit.die(StorageClosed(f"the process that owned {self.environment.path} died"))
         self.environment.close()
+
+    def look_at_space(self) -> Space:
+        """The room as it is now; others may fill the disk, too."""
+        try:
+            self._on_space(self._log.space())
+        except (OSError, lmdb.Error):  # then what the last commit saw
+            pass
+        return self.space
 
     # -- within --------------------------------------------------------------------------------------------
 

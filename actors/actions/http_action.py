@@ -68,6 +68,8 @@ async def http(
         raise HttpRefused("the action http needs httpx2: pip install 'holdfast[http]'") from error
     sent = {"idempotency-key": context.idempotency_key}
     sent |= {name.lower(): value for name, value in (headers or {}).items()}
+    if context.runtime is not None and context.runtime.telemetry is not None:
+        sent = context.runtime.telemetry.outgoing() | sent
     if json is not None:
         if body is not None:
             raise HttpRefused(f"{method} {url}: give json or body, not both")

@@ -146,6 +146,7 @@ class HubSocket:
             self._outbox.clear()
             self._outbox_bytes = 0
             self.cut_off = True
+            self._sockets.cut_off += 1
             self.close(TOO_SLOW, "too slow: connect again with the number of the last message")
             return
         self._outbox.append(frame)
@@ -193,6 +194,7 @@ class HubSocket:
         frames = list(self._outbox)
         self._outbox.clear()
         self._outbox_bytes = 0
+        self._sockets.frames_out += len(frames)
         return frames
 
     async def received(self, data: str | bytes) -> None:

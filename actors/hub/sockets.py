@@ -63,6 +63,9 @@ class Sockets:
         self._untold: dict[HubSocket, None] = {}
         self._all_gone: asyncio.Future[None] | None = None
         self._stopped = False
+        # For metrics: frames that transports took, and clients that were cut off.
+        self.frames_out = 0
+        self.cut_off = 0
 
     @asynccontextmanager
     async def connect(
@@ -246,6 +249,9 @@ class Sockets:
     def subscribed(self, hub: Ref, topic: str) -> int:
         """How many are subscribed to a topic."""
         return len(self._of_topic.get((hub.directory_key, topic), ()))
+
+    def __len__(self) -> int:
+        return sum(len(sockets) for sockets in self._of_hub.values())
 
     def of_hub(self, hub: Ref) -> list[HubSocket]:
         """All connections of a hub."""

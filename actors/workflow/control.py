@@ -182,7 +182,8 @@ class Control:
         writes.update(alarm_writes(activation, b"", None))
         activation.pins += 1  # its family is loaded
         arrivals = engine.starts.cancel_children(activation, writes, "it was terminated")
-        link = engine.started_record(activation).parent
+        started = engine.started_record(activation)
+        link = started.parent
         told = None if link is None else tell_parent(engine, activation, link, record, writes)
         activation.pins -= 1
         self._audit(activation, "terminate", by, before, "terminated", writes)
@@ -193,6 +194,9 @@ class Control:
         purge_ms = set_purge(activation, "terminated", record.at_ms, writes)
         every = [*arrivals, *(() if told is None else (told,))]
         number = self._stage(activation, writes, every)
+        started_ms = workflow.head.created_ms
+        counts = cast("WorkflowType", activation.type).counts
+        counts.run_ended("terminated", (record.at_ms - started_ms) / 1000)
         if run is not None:
             engine.messages.done(run)
             engine.unmake_live(run)
@@ -201,7 +205,7 @@ class Control:
             arrival.committed(number)
         if purge_ms is not None:
             engine.system.scheduler.notice(purge_ms)
-        engine.end_when_durable(activation, record, number)
+        engine.end_when_durable(activation, started, record, number)
         return number
 
     # -- again ---------------------------------------------------------------------------------------------

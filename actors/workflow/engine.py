@@ -408,6 +408,8 @@ class Engine:
                 arrival.failed()
             self.let_go(run)
             return
+        seconds = (record.at_ms - run.started.at_ms) / 1000
+        run.type.counts.run_ended(_STATUS_OF[type(record)], seconds)
         self.messages.ended(run)
         self.unmake_live(run)
         for arrival in arrivals:
@@ -415,12 +417,12 @@ class Engine:
         if purge_ms is not None:
             self.system.scheduler.notice(purge_ms)
         self._log_end(run, record, raised)
-        self.end_when_durable(activation, record, number)
+        self.end_when_durable(activation, run.started, record, number)
 
-    def end_when_durable(self, activation: Activation, record: End, number: int) -> None:
+    def end_when_durable(self, activation: Activation, started: Started, record: End, number: int) -> None:
         """Tell who waits for the result of a run when its end is on disk."""
         self.system.store.on_durable(
-            number, lambda failure: self._end_is_durable(activation, record, failure)
+            number, lambda failure: self._end_is_durable(activation, started, record, failure)
         )
 
     def _tell_family(self, run: LiveRun, record: End, writes: Writes) -> list[Arrival]:
@@ -455,9 +457,13 @@ class Engine:
         else:
             _log.info("run %s is %s", run.activation.ref, _STATUS_OF[type(record)], extra=fields)
 
-    def _end_is_durable(self, activation: Activation, record: End, failure: StorageFailed | None) -> None:
+    def _end_is_durable(
+        self, activation: Activation, started: Started, record: End, failure: StorageFailed | None
+    ) -> None:
         if failure is not None:
             return  # undone; the run goes on from the disk
+        if self.system.telemetry is not None:
+            self.system.telemetry.run_ended(activation.ref, started, record)
         if not self.has_ended(activation):
             return  # restarted meanwhile
         if not activation.gone and activation.evictable():
@@ -483,6 +489,7 @@ class Engine:
         except StorageError as failure:
             _log.error("run %s: %s", activation.ref, failure)
         _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
+        cast("WorkflowType", activation.type).counts.stuck += 1
         self._stuck_now.add(activation.ref.directory_key)
         self.results.failed(activation.ref, RunFailed(str(activation.ref), "stuck", error))
         self.messages.stuck(activation.ref)

@@ -45,6 +45,8 @@ class Started(msgspec.Struct, array_like=True, frozen=True, tag=0):
     generation: int = 0
     emitted: int = 0
     state: str | None = None
+    # What is kept of the trace that it belongs to, as the header of that name.
+    traceparent: str | None = None
 
 
 class StepDone(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -20,3 +20,5 @@ class StartOptions(msgspec.Struct, frozen=True):
     correlation_id: str
     labels: RunLabels | None = None
     deadline_seconds: float | None = None
+    # Of the run that starts a child; of others the running code's is taken.
+    traceparent: str | None = None

@@ -181,7 +181,7 @@ class Starts:
             check_not_retired(kind)
         if extra:
             writes.update(extra)
-        started = self._started(encoded_input, options, None)
+        started = self._started(ref, encoded_input, options, None)
         if replaced is not None:  # its children have ids of their own: those of the former run may still end
             generation = first_record(self.engine, activation).generation + 1
             started = msgspec.structs.replace(started, generation=generation)
@@ -240,13 +240,16 @@ class Starts:
                 return None
             raise RunExists(f"run {ref} exists; use another id")
         check_not_retired(cast("WorkflowType", activation.type))
-        started = self._started(encoded_input, options, parent)
+        started = self._started(ref, encoded_input, options, parent)
         return StartArrival(self, activation, started, decoded_input, writes)
 
-    def _started(self, encoded_input: bytes, options: StartOptions, parent: ParentLink | None) -> Started:
+    def _started(
+        self, ref: Ref, encoded_input: bytes, options: StartOptions, parent: ParentLink | None
+    ) -> Started:
         now_ms = self.engine.system.clock.now_ms()
         labels = options.labels or NO_LABELS
         seconds = options.deadline_seconds
+        telemetry = self.engine.system.telemetry
         return Started(
             now_ms,
             msgspec.Raw(encoded_input),
@@ -256,6 +259,7 @@ class Starts:
             labels.tags,
             deadline_ms=None if seconds is None else now_ms + round(seconds * 1000),
             parent=parent,
+            traceparent=None if telemetry is None else telemetry.run_starts(ref, options),
         )
 
     # -- what was started begins ---------------------------------------------------------------------------
@@ -265,6 +269,7 @@ class Starts:
     ) -> LiveRun | None:
         """A start was staged: `run()` begins in the next callback, or waits on disk for a place."""
         engine = self.engine
+        activation.type.counts.started += 1  # type: ignore[attr-defined]
         activation.pins -= 1
         if not has_place:
             engine.system.directory.drop(activation)

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ...runtime.methods import MethodPlan
     from ...runtime.ref import Ref
     from ...storage.group_commit import Writes
+    from ..tracing import AttemptSpan
     from .live_run import LiveRun
     from .retry import Retry
     from .step_plan import StepPlan
@@ -48,8 +50,8 @@ class StepOp(Op):
     """A step: a function outside the journal, at least once until its outcome is recorded, never after."""
 
     __slots__ = (
-        "_beat", "args", "function", "has_beaten", "heartbeat_seconds", "plan", "retry", "scope", "thread",
-        "timeout_seconds",
+        "_beat", "args", "function", "has_beaten", "heartbeat_seconds", "plan", "retry", "scope",
+        "span_before", "thread", "timeout_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,8 @@ class StepOp(Op):
         self.heartbeat_seconds: float | None = None
         self.has_beaten = False
         self._beat: Heartbeat | None = None
+        # The span of the attempt before this one, where somebody traces.
+        self.span_before: AttemptSpan | None = None
 
     def begin(self) -> None:
         """Wait at the gate, then run the body."""
@@ -89,6 +93,10 @@ class StepOp(Op):
             return  # the run was dropped with the commit, or gave the step up
         loop, plan = run.engine.system.loop, self.plan
         scope = self.scope = StepScope(self)
+        span: AttemptSpan | None = None
+        if run.engine.system.telemetry is not None:
+            span = scope.span = run.engine.system.telemetry.attempt_begins(scope)
+            span.enter()
         function = self.function
         if run.engine.wrap_body is not None:
             function = run.engine.wrap_body(self, function)
@@ -119,6 +127,8 @@ class StepOp(Op):
         finally:
             ATTEMPT.reset(attempt_token)
             CALLER.reset(token)
+            if span is not None:
+                span.leave()
         if task is None:
             self._succeeded(scope, result)
             return
@@ -183,6 +193,10 @@ class StepOp(Op):
         return {**super().reply_deletes(), heartbeat_key(self): None}
 
     def _attempt_over(self, scope: StepScope) -> None:
+        self.run.type.counts.step(self.name).seconds.observe(perf_counter() - scope.began)
+        if scope.span is not None:
+            scope.span.end()
+            self.span_before = scope.span
         scope.over = True
         self.scope = None
         self.active = False
@@ -209,6 +223,8 @@ class StepOp(Op):
 
     def _failed(self, scope: StepScope, error: BaseException) -> None:
         where = str(self)
+        if scope.span is not None:
+            scope.span.failed(error)
         self._attempt_over(scope)
         run = self.run
         if isinstance(error, StorageFailed) and run.failed_commit() is not None:
@@ -217,6 +233,9 @@ class StepOp(Op):
         now_ms = run.now_ms()
         record = record_error(error)
         final = isinstance(error, Fatal) or self.attempts > self.retry.limit
+        counts = run.type.counts.step(self.name)
+        counts.failures += 1
+        counts.retries += not final
         if final:
             _log.warning("%s failed for good: %s", where, record, extra=run.engine.log_fields(run, self))
             run.record_outcome(
@@ -240,6 +259,8 @@ class StepOp(Op):
     def abandon(self) -> None:
         """See `Op.abandon`."""
         if self.scope is not None:
+            if self.scope.span is not None:
+                self.scope.span.end()
             self.scope.over = True
             self.scope = None
             self.run.engine.deadlines.end(self)
@@ -273,7 +294,7 @@ class StepScope(ExactCaller):
     attempt that makes the same call gets the reply that was kept.
     """
 
-    __slots__ = ("attempt", "over")
+    __slots__ = ("attempt", "began", "over", "span")
 
     op: StepOp
 
@@ -284,7 +305,9 @@ class StepScope(ExactCaller):
         self._unused = None
         # Its own, also when it goes on while a later one runs.
         self.attempt = op.attempts + 1
+        self.began = perf_counter()
         self.over = False
+        self.span: AttemptSpan | None = None
 
     def __str__(self) -> str:
         """For messages: run, step and attempt."""

@@ -338,7 +338,9 @@ class Workflow(Actor):
         mine = self.head.labels
         labels = check_labels(RunLabels(tenant=None if mine is None else mine.tenant, tags=given_tags(tags)))
         seconds = kind.deadline_seconds if deadline is None else to_seconds(deadline, what="deadline")
-        options = StartOptions("join", self._live.correlation_id, labels, seconds)
+        options = StartOptions(
+            "join", self._live.correlation_id, labels, seconds, self._live.started.traceparent
+        )
         key = None if id_ is None else normal_key(check_run_id(id_), kind.name)[0]
         return ChildStart(kind, key, encoded, decoded, options, detached)
 

@@ -29,6 +29,7 @@ from .head import RunHead, RunStatus
 from .labels import index_entries
 from .retention import check_retention
 from .retry import Retry
+from .run_counts import RunCounts
 from .saying import check_states
 from .updates import read_class
 from .workflow import Workflow
@@ -49,6 +50,7 @@ class WorkflowType(ActorType):
         "_default_input",
         "_decode_output",
         "_status_prefixes",
+        "counts",
         "deadline_seconds",
         "events",
         "fingerprint",
@@ -130,6 +132,7 @@ class WorkflowType(ActorType):
         self.retry = actor_class.retry
         # See standing.py: active, paused or retired.
         self.standing = "active"
+        self.counts = RunCounts()
         timeout = actor_class.step_timeout
         self.step_timeout_seconds = None if timeout is None else to_seconds(timeout, what="step_timeout")
         if self.step_timeout_seconds == 0:

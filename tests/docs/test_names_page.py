@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "names.md").read_text(encoding="utf-8")
-PACKAGES = ("holdfast", "holdfast.testing", "holdfast.client", "holdfast.actions", "holdfast.sql")
+PACKAGES = (
+    "holdfast",
+    "holdfast.testing",
+    "holdfast.client",
+    "holdfast.actions",
+    "holdfast.sql",
+    "holdfast.telemetry",
+)
 
 
 def told(package: str) -> list[str]:

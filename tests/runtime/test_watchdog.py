@@ -22,7 +22,7 @@ class Blocking(Actor):
         await self.runtime.get(Blocking, "inner").block(1)
 
     def _spin_until_reported(self) -> None:
-        watchdog = self.runtime._watchdog
+        watchdog = self.runtime.watchdog
         assert watchdog is not None
         until = time.monotonic() + 20
         before = len(watchdog.reports)
@@ -43,14 +43,14 @@ async def test_names_the_innermost_turn(folder: Path) -> None:
     """In a chain of calls it is the actor that blocks, not the one that waits for it."""
     async with ActorSystem(folder, limits=Limits(stall_seconds=0.02)) as system:
         await system.get(Blocking, "outer").block_through()
-        assert system._watchdog is not None
-        assert system._watchdog.reports[-1].startswith("a turn of Blocking/inner.block ")
+        assert system.watchdog is not None
+        assert system.watchdog.reports[-1].startswith("a turn of Blocking/inner.block ")
 
 
 async def test_one_stall_is_reported_once(folder: Path) -> None:
     """A long stall doesn't fill the log."""
     async with ActorSystem(folder, limits=Limits(stall_seconds=0.02)) as system:
-        watchdog = system._watchdog
+        watchdog = system.watchdog
         assert watchdog is not None
         await system.get(Blocking, "key").block(1)
         time.sleep(0.1)  # noqa: ASYNC251  # the stall goes on: it is what is tested
@@ -60,7 +60,7 @@ async def test_one_stall_is_reported_once(folder: Path) -> None:
 async def test_code_outside_a_turn(folder: Path) -> None:
     """A stall that no actor causes is told as such."""
     async with ActorSystem(folder, limits=Limits(stall_seconds=0.02)) as system:
-        watchdog = system._watchdog
+        watchdog = system.watchdog
         assert watchdog is not None
         until = time.monotonic() + 20
         while not watchdog.reports and time.monotonic() < until:

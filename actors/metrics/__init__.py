@@ -1,0 +1,1 @@
+"""What a runtime tells about itself: counts, their course over the last hours, alerts."""
