@@ -21,8 +21,9 @@ def current_correlation_id() -> str | None:
 
 
 class CorrelationFilter(logging.Filter):
-    """Adds `correlation_id`, `run_id`, `step` and `attempt` to log records that don't have them; add it to a
-    handler.
+    """Adds `correlation_id`, `workflow`, `run_id`, `step` and `attempt` to log records that don't have them.
+
+    Add it to a handler.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -30,13 +31,15 @@ class CorrelationFilter(logging.Filter):
         attempt = ATTEMPT.get()
         fields: dict[str, object] = {
             "correlation_id": current_correlation_id(),
+            "workflow": None,
             "run_id": None,
             "step": None,
             "attempt": None,
         }
         if attempt is not None:
             op = attempt.op
-            fields.update(run_id=str(op.run.activation.ref), step=op.name, attempt=attempt.attempt)
+            ref = op.run.activation.ref
+            fields.update(workflow=ref.type.name, run_id=str(ref), step=op.name, attempt=attempt.attempt)
         for name, value in fields.items():
             if not hasattr(record, name):
                 setattr(record, name, value)

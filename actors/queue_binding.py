@@ -96,7 +96,9 @@ class BindingConsumer(Consumer):
                     one.taken.message.id,
                     self._ref,
                     one.error,
-                    extra={"message_id": one.taken.message.id, "attempt": one.taken.message.attempts},
+                    extra=self.log_fields(
+                        message_id=one.taken.message.id, attempt=one.taken.message.attempts
+                    ),
                 )
 
         after_commit(turn, taken)

@@ -16,6 +16,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..runtime.address import show_key
 from ..runtime.call import run
 from ..runtime.chain import CALLER
 from ..runtime.durations import Duration, to_seconds
@@ -98,6 +99,10 @@ class Consumer:
     def _hub(self) -> QueueHub:
         return self._runtime.queues
 
+    def log_fields(self, **more: object) -> dict[str, object]:
+        """The fields of a log line about the queue, with `more`: a message's id, its attempt."""
+        return {"queue": show_key(self._ref.key), "group": self.group, **more}
+
     def start(self) -> None:
         """Begin to consume."""
         self._task = self._spawn(self._run(), f"consumer of {self._ref}")
@@ -115,7 +120,7 @@ class Consumer:
             await self._end()
             await self._runtime.store.wait_durable(self._runtime.store.newest)
         except (StorageError, Overloaded, NotRunning) as error:
-            _log.error("%s: what it had in hand comes again: %s", self, error)
+            _log.error("%s: what it had in hand comes again: %s", self, error, extra=self.log_fields())
         if self._state is not None and self._wake.set in self._state.listeners:
             self._state.listeners.remove(self._wake.set)
         self._state = None
@@ -152,10 +157,18 @@ class Consumer:
             except NotRunning:
                 return  # the runtime closed
             except (StorageError, Overloaded) as error:
-                _log.error("consumer of %s: %s; it goes on in %g s", self._ref, error, _AGAIN_SECONDS)
+                _log.error(
+                    "consumer of %s: %s; it goes on in %g s",
+                    self._ref,
+                    error,
+                    _AGAIN_SECONDS,
+                    extra=self.log_fields(),
+                )
                 self._refused = True
             except Exception:
-                _log.exception("consumer of %s; it goes on in %g s", self._ref, _AGAIN_SECONDS)
+                _log.exception(
+                    "consumer of %s; it goes on in %g s", self._ref, _AGAIN_SECONDS, extra=self.log_fields()
+                )
                 self._refused = True
 
     async def _take(self, wanted: int) -> None:

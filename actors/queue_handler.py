@@ -72,6 +72,7 @@ class HandlerConsumer(Consumer):
                     "%s: %d handlers go on though they were cancelled; their messages come again",
                     self,
                     len(late),
+                    extra=self.log_fields(),
                 )
         leases, self._leases = self._leases, set()
         if leases:
@@ -104,7 +105,12 @@ class HandlerConsumer(Consumer):
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._refused = True
-            _log.error("a batch of %s could not be settled; it comes again: %s", self._ref, error)
+            _log.error(
+                "a batch of %s could not be settled; it comes again: %s",
+                self._ref,
+                error,
+                extra=self.log_fields(),
+            )
 
     async def _deliver(self, taken: list[Taken], dep: int) -> None:
         lease = taken[0].place[1]
@@ -137,6 +143,7 @@ class HandlerConsumer(Consumer):
                 "message %s of %s is a dead letter after its retries",
                 id_,
                 self._ref,
+                extra=self.log_fields(message_id=id_),
             )
 
     async def _hand_over(self, batch: Batch[Any]) -> None:
@@ -177,6 +184,7 @@ class HandlerConsumer(Consumer):
                     "the handler of %s raised; messages not acknowledged come again",
                     self._ref,
                     error=error,
+                    extra=self.log_fields(message_ids=[one.id for one in messages]),
                 )
             finally:
                 self._handling.discard(task)

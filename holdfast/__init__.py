@@ -26,6 +26,7 @@ from holdfast.actors.jobs.job_manager import JobManager
 from holdfast.actors.jobs.records import Job, JobFigure, RolloutChange, WayFigures
 from holdfast.actors.jobs.rollout import rollout
 from holdfast.actors.jobs.ways import JobLook, JobWay
+from holdfast.actors.json_log import JsonLogFormatter
 from holdfast.actors.metrics.alert_rules import AlertLimits
 from holdfast.actors.metrics.alerts import Alert
 from holdfast.actors.metrics.course import Course, CoursePoint
@@ -100,6 +101,7 @@ __all__ = [
     "JobLook",
     "JobManager",
     "JobWay",
+    "JsonLogFormatter",
     "Limits",
     "Message",
     "Metrics",

@@ -12,6 +12,7 @@ Promises
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from .clock import Clock, TimerHandle
@@ -50,8 +51,11 @@ class LimitedLog:
         message: str,
         *args: object,
         error: BaseException | None = None,
+        extra: Mapping[str, object] | None = None,
     ) -> None:
-        """Write a line, with the trace of `error`, or count it when enough of its kind were written."""
+        """Write a line, with the trace of `error` and the fields `extra`, or count it when enough of its kind
+        were written.
+        """
         if not logger.isEnabledFor(level):
             return
         if not self._stopped:
@@ -60,7 +64,8 @@ class LimitedLog:
                 window.left_out += 1
                 return
             window.lines += 1
-        logger.log(level, message, *args, exc_info=None if error is None else last_frames(error))
+        frames = None if error is None else last_frames(error)
+        logger.log(level, message, *args, exc_info=frames, extra=extra)
 
     def stop(self) -> None:
         """Tell what was left out so far; from now on nothing is."""

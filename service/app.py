@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
+from ..actors.correlation import CORRELATION_ID
 from ..storage.errors import HoldfastError
 from .access import Access, Token
 from .api.actors import ActorsApi
@@ -34,7 +35,7 @@ from .api.queues import QueuesApi
 from .api.runs import RunsApi
 from .api.schedules import SchedulesApi
 from .api.workflows import WorkflowsApi
-from .bodies import MAX_BODY_BYTES, answer
+from .bodies import CORRELATION_HEADER, MAX_BODY_BYTES, answer, given_correlation_id
 from .origins import is_allowed
 from .refusals import problem, refusal
 from .tracker import TrackerSocket
@@ -168,8 +169,13 @@ def _guarded(
         try:
             if not is_allowed(request, origins):
                 raise PermissionError("pages of this origin may not ask")
+            correlation_id = given_correlation_id(request, None)
+            if correlation_id is not None:
+                CORRELATION_ID.set(correlation_id)  # of this request's task alone
             with nullcontext() if telemetry is None else telemetry.incoming(request.headers):
                 response = await endpoint(request)
+            if correlation_id is not None:
+                response.headers.setdefault(CORRELATION_HEADER, correlation_id)
         except Exception as error:
             response = refusal(error)
         # No cache keeps it, and no browser takes it for anything but what it says it is.

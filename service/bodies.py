@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import anyio
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from ..actors.workflow.labels import check_label
@@ -19,6 +19,7 @@ Body = TypeVar("Body")
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_SECONDS: Final = 30.0
 REPLY_SECONDS: Final = 30.0
+CORRELATION_HEADER: Final = "X-Correlation-Id"
 # How soon it shows that who waits for a reply is gone.
 LOOK_SECONDS: Final = 0.5
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=repr)
@@ -93,9 +94,9 @@ async def until_gone(request: Request, work: Awaitable[Body]) -> Body:
         task.cancel()
 
 
-def given_correlation_id(request: Request, asked: str | None) -> str | None:
+def given_correlation_id(request: HTTPConnection, asked: str | None) -> str | None:
     """The correlation id of a request; raises `InvalidValue` for one that no line of a log should hold."""
-    given = asked or request.headers.get("x-correlation-id")
+    given = asked or request.headers.get(CORRELATION_HEADER)
     return None if given is None else check_label(given, "a correlation id")
 
 

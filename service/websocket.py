@@ -16,7 +16,9 @@ import anyio
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from ..actors.correlation import CORRELATION_ID
 from ..actors.hub.hub_socket import ABNORMAL, TOO_BIG, HubSocket
+from .bodies import given_correlation_id
 from .closing import wait_time_up
 from .origins import is_allowed
 from .refusals import problem, refusal
@@ -49,6 +51,8 @@ async def serve_websocket(
     origins   pages of other hosts that may connect; pages of this host, and programs, always may
     max_message_bytes   what a client says at most at once; with more it is closed with 1009
 
+    What the client causes has the correlation id of its header X-Correlation-Id, if it sends one.
+
     Who is refused gets an HTTP status with a problem, where the server can send one: 403 for the origin, or
     since the hub's `on_connect` raised a `PermissionError`; 400 for `since`; 503 when the hub is full or
     closing.
@@ -60,6 +64,9 @@ async def serve_websocket(
         ref = hub_ref(hub)
         sockets = cast("HasSockets", ref.system).sockets
         wanted = wanted_topics(websocket, ref, topics)
+        correlation_id = given_correlation_id(websocket, None)
+        if correlation_id is not None:
+            CORRELATION_ID.set(correlation_id)
         async with sockets.connect(hub, topics=wanted, user=user, tags=tags) as socket:
             await websocket.accept()
             await _exchange(websocket, socket, max_message_bytes)

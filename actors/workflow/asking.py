@@ -23,6 +23,7 @@ from .events import EventBox, EventKinds, EventWait
 from .journal import Record, VersionTaken
 from .ops import Op, OpFuture
 from .retry import Retry
+from .run_log import run_fields
 from .saying import Saying
 from .step_op import StepOp
 from .undo import UNDO, Undo
@@ -191,6 +192,7 @@ class Asking:
                     self.activation.ref,
                     requested,
                     kind.max_steps,
+                    extra=run_fields(self.activation.ref),
                 )
             return
         raise TooManySteps(

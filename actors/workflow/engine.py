@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
@@ -47,11 +47,11 @@ from .journal import (
 )
 from .live_run import LiveRun
 from .messages import Messages
-from .ops import Op
 from .places import Places
 from .progress import Progress
 from .results import Results, failure
 from .retention import set_purge
+from .run_log import run_fields
 from .starting import Starts
 from .step_op import StepOp
 from .step_plan import StepPlan
@@ -162,10 +162,12 @@ class Engine:
         try:
             run.begin()
         except StorageError as error:
-            _log.error("run %s can't go on: %s", run.activation.ref, error)
+            ref = run.activation.ref
+            _log.error("run %s can't go on: %s", ref, error, extra=run_fields(ref))
             self.let_go(run)
         except Exception as error:
-            _log.exception("run %s can't be replayed", run.activation.ref)
+            ref = run.activation.ref
+            _log.exception("run %s can't be replayed", ref, extra=run_fields(ref))
             self.stuck(run, record_error(error))
 
     def _release(self, run: LiveRun) -> None:
@@ -178,7 +180,7 @@ class Engine:
         try:
             self.resume(ref)
         except Exception as error:
-            _log.exception("run %s can't be taken up again: %s", ref, error)
+            _log.exception("run %s can't be taken up again: %s", ref, error, extra=run_fields(ref))
 
     def resume(self, ref: Ref) -> LiveRun | None:
         """Take a run from disk (or memory) and let it go on; None when it has ended or isn't there."""
@@ -213,7 +215,8 @@ class Engine:
             except StorageError:
                 self.let_go(run)
                 raise
-        _log.info("run %s goes on", ref, extra={"run_id": str(ref), "correlation_id": run.correlation_id})
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("run %s goes on", ref, extra=run_fields(ref))
         self.begin(run)
         return run
 
@@ -279,7 +282,8 @@ class Engine:
                 writes.update(alarm_writes(activation, _ALARM_NAME, AlarmRecord(wake_ms, wake_ms)))
             number = activation.commit(writes, reserve=True)
         except StorageError as error:
-            _log.error("run %s could not be put to rest: %s", activation.ref, error)
+            ref = activation.ref
+            _log.error("run %s could not be put to rest: %s", ref, error, extra=run_fields(ref))
             self.let_go(run)
             return
         self._release(run)
@@ -371,7 +375,7 @@ class Engine:
             activation.stage_fields(writes)
             activation.commit(writes, reserve=True)
         except StorageError as error:
-            _log.error("run %s could not be queued: %s", ref, error)
+            _log.error("run %s could not be queued: %s", ref, error, extra=run_fields(ref))
             if ref.activation is not None:
                 self.system.directory.drop(ref.activation)
             self.again_later([ref])
@@ -403,7 +407,8 @@ class Engine:
                 purge_ms = set_purge(activation, _STATUS_OF[type(record)], record.at_ms, writes)
             number = run.record(record, writes)
         except StorageError as failure:
-            _log.error("the end of %s could not be recorded: %s", activation.ref, failure)
+            ref = activation.ref
+            _log.error("the end of %s could not be recorded: %s", ref, failure, extra=run_fields(ref))
             for arrival in arrivals:
                 arrival.failed()
             self.let_go(run)
@@ -441,11 +446,7 @@ class Engine:
     def _log_end(self, run: LiveRun, record: End, raised: BaseException | None) -> None:
         if raised is None and not _log.isEnabledFor(logging.INFO):
             return
-        fields = {
-            "run_id": str(run.activation.ref),
-            "correlation_id": run.correlation_id,
-            "duration_ms": record.at_ms - run.started.at_ms,
-        }
+        fields = run_fields(run.activation.ref, duration_ms=record.at_ms - run.started.at_ms)
         if isinstance(record, Failed):
             _log.error(
                 "run %s failed and is kept as a dead letter: %s",
@@ -487,8 +488,8 @@ class Engine:
             activation.stage_fields(writes)
             activation.commit(writes, reserve=True)
         except StorageError as failure:
-            _log.error("run %s: %s", activation.ref, failure)
-        _log.error("run %s is stuck: %s", activation.ref, error, extra={"run_id": str(activation.ref)})
+            _log.error("run %s: %s", activation.ref, failure, extra=run_fields(activation.ref))
+        _log.error("run %s is stuck: %s", activation.ref, error, extra=run_fields(activation.ref))
         cast("WorkflowType", activation.type).counts.stuck += 1
         self._stuck_now.add(activation.ref.directory_key)
         self.results.failed(activation.ref, RunFailed(str(activation.ref), "stuck", error))
@@ -496,12 +497,14 @@ class Engine:
 
     def cannot_record(self, run: LiveRun, error: StorageError) -> None:
         """The store refused what the run wanted to record."""
-        _log.error("a step of %s could not be recorded: %s", run.activation.ref, error)
+        ref = run.activation.ref
+        _log.error("a step of %s could not be recorded: %s", ref, error, extra=run_fields(ref))
         self.let_go(run)
 
     def could_not_record(self, activation: Activation, error: StorageError) -> None:
         """The same for a run that isn't in memory any more."""
-        _log.error("a change of %s could not be recorded: %s", activation.ref, error)
+        ref = activation.ref
+        _log.error("a change of %s could not be recorded: %s", ref, error, extra=run_fields(ref))
         self.again_later([activation.ref])
 
     def let_go(self, run: LiveRun) -> None:
@@ -551,7 +554,7 @@ class Engine:
             elif not activation.stored:
                 self.results.failed(ref, StorageFailed(f"the start of run {ref} did not reach the disk"))
         except StorageError as error:
-            _log.error("run %s can't go on yet: %s", ref, error)
+            _log.error("run %s can't go on yet: %s", ref, error, extra=run_fields(ref))
             self.again_later([ref])
 
     # -- from outside --------------------------------------------------------------------------------------
@@ -630,7 +633,7 @@ class Engine:
         try:
             self.commit_arrival(ref, self.control.cancel_arrival(ref, record, writes), writes)
         except StorageError as error:
-            _log.error("run %s could not be asked to end: %s", ref, error)
+            _log.error("run %s could not be asked to end: %s", ref, error, extra=run_fields(ref))
 
     def cancel_given_up(self, run: LiveRun) -> None:
         """After a replay: children that run() gave up before the process died may not have been told."""
@@ -657,15 +660,6 @@ class Engine:
 
         self.system.loop.call_soon(call)
         return await done
-
-    def log_fields(self, run: LiveRun, op: Op) -> Mapping[str, object]:
-        """Fields for a log line of a step."""
-        return {
-            "run_id": str(run.activation.ref),
-            "correlation_id": run.correlation_id,
-            "step": op.name,
-            "attempt": op.attempts,
-        }
 
 
 async def _wait_all(tasks: list[asyncio.Future[Any]]) -> None:

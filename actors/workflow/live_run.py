@@ -56,6 +56,7 @@ from .leaving_memory import close_tasks
 from .ops import Op, raise_soon
 from .replay_loop import MainTask, ReplayLoop, ReplayTimer
 from .run_end import end_of, end_of_stopped
+from .run_log import RunLog, run_fields
 from .step_op import StepOp
 from .undo import Undo, Undoing, undo_of
 from .updates import Update, begin_update
@@ -89,6 +90,7 @@ class LiveRun(Asking):
         "_journal",
         "_main",
         "_random",
+        "_run_log",
         "_starting",
         "_timer",
         "_undoing",
@@ -105,6 +107,7 @@ class LiveRun(Asking):
         "replies",
         "reply_prefix",
         "resting",
+        "silent",
         "started",
         "working",
     )
@@ -132,6 +135,7 @@ class LiveRun(Asking):
         self.correlation_id = started.correlation_id
         self._clock_ms = engine.system.clock.now_ms
         self._random: random.Random | None = None
+        self._run_log: RunLog | None = None
         self.next_position = 1 if fold is None else fold.next_position
         # Attempts and calls in progress outside.
         self.working = 0
@@ -141,6 +145,8 @@ class LiveRun(Asking):
         # When it was paused, while steps that were in progress then still run.
         self.pausing_ms: int | None = fold.paused_ms if fold is not None and fold.is_paused else None
         self.replaying = True
+        # What run() logs now was logged before; always so where it is only looked at.
+        self.silent = instance is not None
         # The input of a run that was just started, decoded already.
         self.first_input: object = msgspec.UNSET
         # Replies to calls that unfinished steps made before a crash, by row key; also the rows of heartbeats
@@ -182,6 +188,14 @@ class LiveRun(Asking):
             seed = started.seed or f"{self.activation.ref}@{started.at_ms}"
             chance = self._random = random.Random(seed)  # replayable, not secret
         return chance
+
+    @property
+    def log(self) -> RunLog:
+        """See `Workflow.log`."""
+        log = self._run_log
+        if log is None:
+            log = self._run_log = RunLog(self)
+        return log
 
     # -- replay --------------------------------------------------------------------------------------------
 
@@ -236,12 +250,16 @@ class LiveRun(Asking):
         check = self.check = ReplayCheck(self, fold, frame)
         self.loop.timer_given_up = check.given_up
         self._delivering = True
+        only_looked_at = self.silent
+        new_from = fold.next_position if only_looked_at else self._new_from(fold)
+        self.silent = new_from > 0
         try:
             self._run_to_rest()
-            differs = None if self.dropped else self._deliver_recorded(fold, check)
+            differs = None if self.dropped else self._deliver_recorded(fold, check, new_from)
         finally:
             self._delivering = False
             self.check = self.loop.timer_given_up = None
+            self.silent = only_looked_at
         if differs is not None:
             self.diverged(differs)
         if self.dropped:
@@ -255,12 +273,27 @@ class LiveRun(Asking):
             self.workflow.head = msgspec.structs.replace(head, fingerprint=self.type.fingerprint)
         self._replayed()
 
+    def _new_from(self, fold: Fold) -> int:
+        """The position of the first record whose delivery no life of the process has seen.
+
+        Since it rested last it was not driven if nothing but what comes from outside was recorded.
+        """
+        rested = self.workflow.head.rested
+        if fold.attempts and not rested:
+            return fold.next_position
+        for position, outcome in reversed(fold.outcomes):
+            if position < rested:
+                break
+            if isinstance(outcome, (StepDone, StepFailed, TimerFired, UndoBegan)):
+                return fold.next_position
+        return rested
+
     def _replayed(self) -> None:
         """What an earlier life of the process may have left undone."""
         if self.children is not None:
             self.engine.cancel_given_up(self)
 
-    def _deliver_recorded(self, fold: Fold, check: ReplayCheck) -> Divergence | None:
+    def _deliver_recorded(self, fold: Fold, check: ReplayCheck, new_from: int) -> Divergence | None:
         for index, (position, outcome) in enumerate(fold.outcomes):
             main = self._main  # another one once steps are undone
             assert main is not None
@@ -270,6 +303,8 @@ class LiveRun(Asking):
             differs = check.next_is(position, outcome, has_ended=main.done())
             if differs is not None:
                 return differs
+            if position >= new_from:
+                self.silent = False
             try:
                 self._deliver(outcome)
             except UnreadableResult as error:
@@ -395,7 +430,8 @@ class LiveRun(Asking):
             if not self.dropped:
                 self._after_delivery()
         except StorageError as error:
-            _log.error("a step of %s could not be recorded: %s", self.activation.ref, error)
+            ref = self.activation.ref
+            _log.error("a step of %s could not be recorded: %s", ref, error, extra=run_fields(ref))
             self.engine.let_go(self)
 
     def _deliver(self, outcome: Outcome) -> None:
@@ -751,7 +787,8 @@ class LiveRun(Asking):
                 try:
                     self.record(outcome)
                 except StorageError as error:
-                    _log.error("a sleep of %s could not be recorded: %s", self.activation.ref, error)
+                    ref = self.activation.ref
+                    _log.error("a sleep of %s could not be recorded: %s", ref, error, extra=run_fields(ref))
                     self.engine.let_go(self)
                     return
                 self._inbox.append(outcome)
@@ -859,7 +896,7 @@ class LiveRun(Asking):
         self.loop.timers.clear()
         if self._box is not None:
             self._box.clear()
-        self._conditions = self._saying = self._undoing = self._updates = None
+        self._conditions = self._saying = self._undoing = self._updates = self._run_log = None
         self.workflow.__dict__.pop("_live", None)
 
     def failed_commit(self) -> StorageFailed | None:

@@ -30,6 +30,7 @@ from .exact_calls import ExactCaller, KeptReply, call_identity, op_id
 from .heartbeats import Heartbeat, heartbeat_key
 from .journal import AttemptFailed, StepDone, StepFailed
 from .ops import Op, raise_soon
+from .run_log import run_fields
 
 if TYPE_CHECKING:
     from ...runtime.methods import MethodPlan
@@ -222,7 +223,7 @@ class StepOp(Op):
         )
 
     def _failed(self, scope: StepScope, error: BaseException) -> None:
-        where = str(self)
+        where, seconds_taken = str(self), perf_counter() - scope.began
         if scope.span is not None:
             scope.span.failed(error)
         self._attempt_over(scope)
@@ -236,8 +237,15 @@ class StepOp(Op):
         counts = run.type.counts.step(self.name)
         counts.failures += 1
         counts.retries += not final
+        fields = run_fields(
+            run.activation.ref,
+            correlation_id=run.correlation_id,
+            step=self.name,
+            attempt=self.attempts,
+            duration_ms=round(seconds_taken * 1000),
+        )
         if final:
-            _log.warning("%s failed for good: %s", where, record, extra=run.engine.log_fields(run, self))
+            _log.warning("%s failed for good: %s", where, record, extra=fields)
             run.record_outcome(
                 StepFailed(now_ms, self.name, self.nth, self.attempts, record),
                 self.reply_deletes(),
@@ -245,9 +253,7 @@ class StepOp(Op):
             return
         seconds = self.retry.wait_seconds(self.attempts, run.engine.system.random)
         self.next_ms = now_ms + round(seconds * 1000)
-        _log.info(
-            "%s failed, next in %.3f s: %s", where, seconds, record, extra=run.engine.log_fields(run, self)
-        )
+        _log.info("%s failed, next in %.3f s: %s", where, seconds, record, extra=fields)
         run.engine.attempt_failed(
             run, AttemptFailed(now_ms, self.name, self.nth, self.attempts, record, self.next_ms)
         )

@@ -15,6 +15,7 @@ must follow from its input and from what steps returned; time, chance and ids co
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -461,6 +462,14 @@ class Workflow(Actor):
         """The run's id as text."""
         key = self.key
         return "/".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger for `run()`, `holdfast.run`, whose lines bear the run and its correlation id.
+
+        It is silent on replay, so that each line is written once.
+        """
+        return self._live.log
 
     @property
     def correlation_id(self) -> str:
