@@ -63,6 +63,8 @@ class AsgiOptions(TypedDict, total=False):
     origins: Collection[str]
     event_queue: str
     max_body_bytes: int
+    pages: bool
+    frame_ancestors: Collection[str]
     open_metrics: bool
 
 

@@ -101,6 +101,12 @@ class Access:
         scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise NoToken("expected the header Authorization: Bearer TOKEN")
+        caller = self.known(secret)
+        caller.must_be(role)
+        return caller
+
+    def known(self, secret: str) -> Caller:
+        """Whose token it is; raises `NoToken`."""
         given = _digest(secret.strip())
         found: Token | None = None
         for digest, token in self._tokens:  # all of them, whichever it is
@@ -108,9 +114,7 @@ class Access:
                 found = token
         if found is None:
             raise NoToken("this token is not known here")
-        caller = Caller(found.name, found.role, found.tenant)
-        caller.must_be(role)
-        return caller
+        return Caller(found.name, found.role, found.tenant)
 
 
 def _digest(secret: str) -> bytes:

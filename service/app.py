@@ -21,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from ..actors.correlation import CORRELATION_ID
 from ..storage.errors import HoldfastError
@@ -54,6 +54,8 @@ def http_app(
     origins: Collection[str] = (),
     event_queue: str = EVENT_QUEUE,
     max_body_bytes: int = MAX_BODY_BYTES,
+    pages: bool = False,
+    frame_ancestors: Collection[str] = (),
     open_metrics: bool = False,
 ) -> Starlette:
     """The app.
@@ -62,6 +64,8 @@ def http_app(
     origins   pages of other hosts that may ask; pages of this host, and programs, always may
     event_queue   where `POST /events` puts them
     max_body_bytes   a longer body gets 413
+    pages     whether there are pages for people, at `/ui/`; they need Jinja2
+    frame_ancestors   origins whose pages may show those in a frame
     open_metrics   `/metrics` needs no token, so that a Prometheus without one can read it
 
     `/health` and `/ready` need no token.  Raises `CallerError` for tokens that can't be.
@@ -91,8 +95,21 @@ def http_app(
     def route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, _guarded(endpoint, origins, runtime.telemetry), methods=[method])
 
+    pages_below: list[BaseRoute] = []
+    if pages:
+        from .pages.mount import pages_routes  # Jinja2 is loaded for those alone who have pages
+
+        pages_below = pages_routes(
+            runtime,
+            access,
+            origins=origins,
+            max_body_bytes=max_body_bytes,
+            frame_ancestors=frame_ancestors,
+        )
+
     app = Starlette(
         routes=[
+            *pages_below,
             route("GET", "/health", health),
             route("GET", "/ready", ready),
             route("POST", "/events", events.post),

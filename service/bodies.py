@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Final, TypeVar
+from urllib.parse import parse_qsl
 
 import anyio
 import msgspec
@@ -18,6 +19,7 @@ from ..runtime.codec import BAD_VALUE, reason
 Body = TypeVar("Body")
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_SECONDS: Final = 30.0
+MAX_FORM_FIELDS: Final = 1_000
 REPLY_SECONDS: Final = 30.0
 CORRELATION_HEADER: Final = "X-Correlation-Id"
 # How soon it shows that who waits for a reply is gone.
@@ -71,6 +73,40 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect as gone:
         raise BadBody(HTTPStatus.BAD_REQUEST, "the client was gone before its body was there") from gone
     return bytes(read)
+
+
+class Form:
+    """The fields of a form of a page."""
+
+    def __init__(self, fields: list[tuple[str, str]]) -> None:
+        self.fields = fields
+
+    def get(self, name: str, default: str = "") -> str:
+        """The first field with a name."""
+        return next((value for given, value in self.fields if given == name), default)
+
+    def all(self, name: str) -> list[str]:
+        """All fields with a name, in the order of the form."""
+        return [value for given, value in self.fields if given == name]
+
+
+async def read_form(request: Request, max_bytes: int) -> Form:
+    """The fields that a form of a page sent; raises `BadBody` as `read_body` does."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/x-www-form-urlencoded":
+        raise BadBody(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"expected application/x-www-form-urlencoded; got {content_type[:100]!r}",
+        )
+    encoded = await _read(request, max_bytes)
+    try:
+        given = parse_qsl(
+            encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
+        )
+    except ValueError as error:
+        raise BadBody(HTTPStatus.BAD_REQUEST, f"the form: {error}") from error
+    # Browsers send the ends of lines as Windows has them.
+    return Form([(name, value.replace("\r\n", "\n")) for name, value in given])
 
 
 class NoReply(Exception):

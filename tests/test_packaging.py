@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -12,6 +13,7 @@ BANNED = (
     "anyio",
     "build",
     "hypothesis",
+    "jinja2",
     "mypy",
     "pip",
     "pydantic",
@@ -61,3 +63,13 @@ def test_command_line_is_installed() -> None:
     """The command `holdfast` starts `holdfast.__main__:main`."""
     (script,) = metadata.entry_points(group="console_scripts", name="holdfast")
     assert script.value == "holdfast.__main__:main"
+
+
+def test_assets_are_packed() -> None:
+    """Templates, styles and scripts of the pages are package data: each is named by a pattern."""
+    root = Path(__file__).parents[1]
+    told = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    pages = root / "service" / "pages"
+    named = {file for pattern in told["holdfast.service.pages"] for file in pages.glob(pattern)}
+    assert named == {file for folder in ("templates", "static") for file in (pages / folder).iterdir()}
+    assert {file.suffix for file in named} == {".html", ".css", ".js", ".svg"}

@@ -305,6 +305,11 @@ class Sockets:
             if not sockets:
                 del self._of_hub[socket.hub.directory_key]
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the server closes, so that nobody is let in any more."""
+        return self._stopped
+
     async def close(self, most_seconds: float) -> None:
         """The runtime closes: every client is told to come again, and the hubs hear of their ends."""
         self.stop()

@@ -27,7 +27,7 @@ class CorrelatedRun(Workflow):
 
 class CorrelatedRoom(WebSocketHub):
     async def on_message(self, socket: HubSocket, data: str | bytes) -> None:
-        self.send(socket, current_correlation_id())
+        self.send(socket, current_correlation_id() or "")
 
 
 @pytest.fixture

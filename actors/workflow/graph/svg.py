@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from .boxes import FONT_SIZE, SMALL_SIZE, Box, text_width, wrap
@@ -19,8 +20,12 @@ _WARNING_LINE: Final = 15.0
 _MIN_WIDTH: Final = 320.0
 
 
-def to_svg(graph: WorkflowGraph) -> str:
-    """The picture of a graph, with the lint's warnings below it."""
+def to_svg(graph: WorkflowGraph, *, states: Mapping[int, str] | None = None) -> str:
+    """The picture of a graph, with the lint's warnings below it.
+
+    states   a class for each of these nodes, for a page that shows how a run stands; the page has the style
+             sheet then
+    """
     picture = lay_out(graph)
     warned = {warning.node for warning in graph.warnings}
     title = one_line(graph.workflow)
@@ -32,14 +37,17 @@ def to_svg(graph: WorkflowGraph) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="hf" role="img" {size}>',
         f"<title>{escaped(title)}</title>",
-        f"<style>{escaped(style(), quotes=False)}</style>",
+        f"<style>{escaped(style(), quotes=False)}</style>" if states is None else "",
         f'<rect class="page" width="{_n(width)}" height="{_n(height)}"/>',
         f'<text class="title" x="{_n(_MARGIN)}" y="{_n(_MARGIN + 12)}">{escaped(title)}</text>',
         f'<g transform="translate({_n(left)} {_n(top)})">',
         *map(_frame, picture.frames),
         *map(_line, picture.lines),
         *map(_label, picture.labels),
-        *(_node(one, warned=one.node.id in warned) for one in picture.nodes),
+        *(
+            _node(one, (states or {}).get(one.node.id, ""), warned=one.node.id in warned)
+            for one in picture.nodes
+        ),
         *(
             f'<text class="title" x="{_n(one.x)}" y="{_n(one.y)}">{escaped(one_line(one.text))}</text>'
             for one in picture.titles
@@ -114,11 +122,13 @@ def _label(label: PlacedLabel) -> str:
     return f'<text class="small middle" x="{_n(label.x)}" y="{_n(y)}">{escaped(label.text)}</text>'
 
 
-def _node(placed: PlacedNode, *, warned: bool) -> str:
+def _node(placed: PlacedNode, state: str, *, warned: bool) -> str:
     node, box = placed.node, placed.box
     lines = f"line {node.line}" if node.line == node.end_line else f"lines {node.line} to {node.end_line}"
     where = lines if node.file is None else f"{one_line(node.file)}, {lines}"
     classes = f"{CLASSES[node.kind]} unreachable" if node.unreachable else CLASSES[node.kind]
+    if state:
+        classes += f" {state}"
     texts = [
         f'<text class="{line.style} middle" x="{_n(box.width / 2)}" y="{_n(line.y)}">'
         f"{escaped(line.text)}</text>"
