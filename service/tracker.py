@@ -31,6 +31,7 @@ from ..runtime.errors import NotRunning
 from ..storage.errors import CallerError, HoldfastError, Overloaded
 from .access import Access, Caller
 from .api.addresses import key_of
+from .api.asked import tenant_of
 from .origins import is_allowed
 from .refusals import problem, refusal
 from .tracker_frames import MAX_UPDATE_COMMITS, Wanted, snapshot, update
@@ -45,8 +46,10 @@ DEFAULT_RUNS: Final = 100
 MAX_RUNS: Final = 500
 MAX_WATCHERS: Final = 1_000
 SEND_SECONDS: Final = 10.0
-# Between two frames: what comes meanwhile is one frame.
+# Between two frames, and more for each client: what comes meanwhile is one frame, and the work of telling all
+# is bounded.
 PACE_SECONDS: Final = 0.05
+_PACE_SECONDS_EACH: Final = 0.001
 TRY_AGAIN_LATER: Final = 1013
 INTERNAL_ERROR: Final = 1011
 # Frames that were just made: clients that are at the same place get the same text.
@@ -142,16 +145,16 @@ class TrackerSocket:
             except (WebSocketDisconnect, OSError):
                 return None
             if not sent:
+                _log.info("a client of the tracker took nothing for %g s, and is cut off", SEND_SECONDS)
                 return TRY_AGAIN_LATER
-            await anyio.sleep(PACE_SECONDS)
+            await anyio.sleep(PACE_SECONDS + self._watchers * _PACE_SECONDS_EACH)
 
     def _update(self, wanted: Wanted, after: int) -> tuple[str | None, int]:
-        rows = self._runtime.changes.read(after, MAX_UPDATE_COMMITS)
-        newest = rows[-1][0] if rows else after
+        changes = self._runtime.changes
         known = self._frames.get((wanted, after))
-        if known is not None and known[1] >= newest:
+        if known is not None and known[1] >= changes.newest:
             return known
-        made = update(self._runtime, wanted, after, rows)
+        made = update(self._runtime, wanted, after, changes.read(after, MAX_UPDATE_COMMITS))
         self._frames[wanted, after] = made
         while len(self._frames) > _KEPT_FRAMES:
             self._frames.popitem(last=False)
@@ -185,11 +188,8 @@ def _asked(websocket: WebSocket, caller: Caller) -> tuple[Wanted, int | None, in
         raise CallerError("a ref is asked for with ref_type and ref_id")
     if id_ is not None and workflow is None:
         raise CallerError("a run is asked for with workflow and id")
-    tenant = asked.get("tenant")
-    if caller.tenant is not None and tenant not in (None, caller.tenant):
-        raise PermissionError(f"the token of {caller.name} is for tenant {caller.tenant} alone")
     wanted = Wanted(
-        caller.tenant or tenant,
+        tenant_of(caller, asked.get("tenant")),
         workflow,
         None if id_ is None or workflow is None else normal_key(key_of(id_), workflow)[1],
         None if ref_type is None or ref_id is None else (ref_type, ref_id),

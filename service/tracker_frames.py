@@ -57,13 +57,16 @@ class Wanted(msgspec.Struct, frozen=True):
     """Of one run of the workflow, encoded."""
     ref: tuple[str, str] | None = None
 
+    def may_mean(self, workflow: str, key: bytes) -> bool:
+        """Whether a run may be wanted, as far as its address tells."""
+        return self.workflow in (None, workflow) and self.key in (None, key)
+
     def means(self, workflow: str, key: bytes, head: RunHead) -> bool:
         """Whether a run is wanted."""
         labels = head.labels or NO_LABELS
         return (
-            (self.tenant is None or labels.tenant == self.tenant)
-            and (self.workflow is None or workflow == self.workflow)
-            and (self.key is None or key == self.key)
+            self.may_mean(workflow, key)
+            and (self.tenant is None or labels.tenant == self.tenant)
             and (self.ref is None or labels.ref == self.ref)
         )
 
@@ -182,7 +185,8 @@ def update(
         seq, records = number, records + told
         types.update(dict.fromkeys(change.types))
         for one in change.runs:
-            _merge(changed, gone, one)
+            if wanted.may_mean(runtime.actor_types.name_of(one.type), one.key):
+                _merge(changed, gone, one)
     runs: list[RunFrame] = []
     with runtime.store.durable_view() as view:
         for one in changed.values():

@@ -100,6 +100,8 @@ class ChangeFeed:
         self._rows: deque[int] = deque()
         self._trimmed = 0
         self._last = 0
+        # The last row that is durable.
+        self._newest = 0
         self._run_types: set[bytes] = set()
         self._standing_type: bytes | None = None
         # None for an actor that is no run.
@@ -118,8 +120,9 @@ class ChangeFeed:
         self._rows.extend(int.from_bytes(key[1:], "big") for key, _ in store.scan_prefix(layout.CHANGE))
         if lease.until_ms > self._system.clock.now_ms():
             self._begin, self._until_ms, self._stored_until_ms = lease.begin, lease.until_ms, lease.until_ms
+            self._last = self._newest = lease.begin
             if self._rows:
-                self._last = self._rows[-1]
+                self._last = self._newest = self._rows[-1]
                 first = store.get(change_key(self._rows[0]))
                 assert first is not None
                 self._trimmed = _decode(first).before
@@ -139,7 +142,7 @@ class ChangeFeed:
         try:
             if not self._is_on:
                 # What has left already wasn't looked at.
-                self._begin = self._last = self._system.store.group_commit.last_sealed
+                self._begin = self._last = self._newest = self._system.store.group_commit.last_sealed
                 self._stored_until_ms = 0
                 self._turn_on()
             yield
@@ -204,7 +207,7 @@ class ChangeFeed:
                 writes[change_key(self._trimmed)] = None
             wrote = True
         if wrote:
-            batch.callbacks.append(partial(self._decided, bool(runs or types)))
+            batch.callbacks.append(partial(self._decided, batch.number if runs or types else None))
 
     def _changed(self, writes: Writes, commit: int) -> tuple[list[ChangedRun], list[str]]:
         """The runs in a write set.
@@ -284,14 +287,15 @@ class ChangeFeed:
                     (ref.type.number_bytes, ref.key_bytes) if is_run else None
                 )
 
-    def _decided(self, has_row: bool, failure: StorageFailed | None) -> None:
+    def _decided(self, row: int | None, failure: StorageFailed | None) -> None:
         if failure is not None:
             # The numbers of failed commits are never used again; what they removed is there again.
             rows = self._system.store.scan_prefix(layout.CHANGE)
             self._rows = deque(int.from_bytes(key[1:], "big") for key, _ in rows)
             self._last = self._rows[-1] if self._rows else self._begin
             self._stored_until_ms = 0
-        elif has_row:
+        elif row is not None:
+            self._newest = row
             self._wake()
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -300,6 +304,11 @@ class ChangeFeed:
     def floor(self) -> int:
         """Who has seen less than this commit must look at everything anew."""
         return max(self._begin, self._trimmed)
+
+    @property
+    def newest(self) -> int:
+        """The last commit that is durable and changed a run, as far as the feed knows."""
+        return self._newest
 
     def read(self, after: int, limit: int) -> list[tuple[int, Change]]:
         """Durable changes behind a commit, each with its own, oldest first."""
@@ -314,7 +323,7 @@ class ChangeFeed:
             future: asyncio.Future[None] = self._system.loop.create_future()
             self._waiting.append(future)
             try:
-                if self.read(after, 1):
+                if self._newest > after:
                     return
                 await future
             finally:

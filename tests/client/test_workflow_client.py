@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from holdfast import Runtime, Workflow, update
 from holdfast.client import (
@@ -29,7 +33,7 @@ from holdfast.client import (
 from holdfast.client.tracker import Follower
 from holdfast.service import Token, http_app
 from holdfast.storage.check import check
-from tests.client.server import TOKEN, server_process
+from tests.client.server import TOKEN, ServedSteps, server_process
 from tests.service.support import serving
 
 Ask = Callable[..., Any]
@@ -109,6 +113,14 @@ async def test_a_stream_ends_with_its_run(ask: Ask) -> None:
     assert [step.name for step in again[0].steps] == ["step-0", "step-1", "step-2"]
 
 
+async def test_keys_that_are_no_texts(ask: Ask, rt: Runtime) -> None:
+    """Runs whose ids are numbers, tuples and odd texts are found, and followed."""
+    for key in (7, ("a", 1), "~x", "a/b"):
+        await rt.start(ServedSteps, 1, id=key)
+        assert await ask("result", "ServedSteps", key) == 1
+        assert (await ask("get", "ServedSteps", key)).output == 1
+
+
 async def test_events_and_control(ask: Ask, rt: Runtime) -> None:
     """Events are sent under the token's name; a verb tells how the run stands then."""
     run_id = await ask("start", "ServedWaits")
@@ -165,6 +177,23 @@ async def test_who_may_not(ask: Ask) -> None:
         await ask("stream", "ServedSteps", "x", token="wrong-wrong-wrong-1")
     with pytest.raises(AccessRefused):
         await ask("start", "ServedSteps", 1, token=VIEWER.secret)
+
+
+async def test_a_service_below_a_path(rt: Runtime) -> None:
+    """The address of a service that is mounted in another app is that of the mount."""
+    app = Starlette(routes=[Mount("/_holdfast", http_app(rt, tokens=[TOKEN]))])
+    async with (
+        serving(app) as address,
+        AsyncWorkflowClient(f"http://{address}/_holdfast/", TOKEN.secret) as client,
+    ):
+        run_id = await client.start("ServedSteps", 1)
+        assert await client.result("ServedSteps", run_id) == 1
+
+
+def test_it_needs_no_server() -> None:
+    """The client is imported without Starlette and uvicorn."""
+    code = "import sys; sys.modules['starlette'] = sys.modules['uvicorn'] = None; import holdfast.client"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_both_forms_are_alike() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ VIEWER = Token("viewer-viewer-viewer", "vera", "viewer")
 OPERATOR = Token("operator-operator-1", "otto", "operator")
 ACME = Token("acme-acme-acme-acme-1", "anna", "operator", "acme")
 WAIT_SECONDS = 20
+UNBOUNDED: dict[str, Any] = {"compression": None, "max_size": None}
 
 
 class TrackedOrder(Workflow):
@@ -43,6 +44,12 @@ class TrackedFailure(Workflow):
 
     async def run(self) -> None:
         await self.step(_fail, name="fail")
+
+
+class TrackedTalk(Workflow):
+    async def run(self, times: int) -> None:
+        for n in range(times):
+            self.emit("said", f"{n}" * 8_000)
 
 
 def _pack(item: str) -> str:
@@ -261,6 +268,8 @@ async def test_the_standing_of_a_workflow_is_an_update(rt: Runtime, address: str
         ("?runs=501", {}, 400),
         ("?token=secret", {}, 400),
         ("?id=a", {}, 400),
+        ("?workflow=TrackedOrder&id=~[", {}, 400),
+        ("?workflow=TrackedOrder&id=" + "x" * 300, {}, 400),
         ("?ref_id=a", {}, 400),
         ("", {"Origin": "https://stranger.example"}, 403),
     ],
@@ -290,27 +299,45 @@ async def test_a_browser_says_its_token_as_a_subprotocol(address: str) -> None:
         assert caught.value.response.status_code in (400, 401)
 
 
-async def test_a_slow_client_is_cut_off(rt: Runtime, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who doesn't take a frame is closed with 1013, and nobody else waits for it."""
+async def talk_until(rt: Runtime, quick: ClientConnection, cut_off: Callable[[], bool]) -> Seen:
+    """Let there be more to tell, of which `quick` takes all, until the other client is cut off."""
+    seen = Seen()
+    seen.take(await frame(quick))
+    for n in range(200):
+        await rt.start(TrackedTalk, 50, id=f"{n}")
+        await seen.until_status(quick, f"{n}", "complete")
+        if cut_off():
+            break
+    await until(cut_off, "it is cut off")
+    return seen
+
+
+async def test_a_slow_client_is_cut_off(
+    rt: Runtime, address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With 1013, if it takes that at last; nobody else waits for it or misses anything."""
     monkeypatch.setattr(tracker, "SEND_SECONDS", 0.2)
-    for n in range(60):
-        await rt.start(TrackedOrder, "pear", id=f"{n}", tags={f"t{i}": "x" * 90 for i in range(16)})
-    await until_waiting(rt, "59")
-    async with watch(address, query="?runs=500", compression=None) as slow:
+    monkeypatch.setattr(tracker, "CUT_OFF_SECONDS", 30)
+    caplog.set_level("INFO", "holdfast.service")
+    async with watch(address, **UNBOUNDED) as slow, watch(address, **UNBOUNDED) as quick:
         slow.transport.pause_reading()
-
-        async def churn() -> None:
+        seen = await talk_until(rt, quick, lambda: "took nothing for 0.2 s" in caplog.text)
+        slow.transport.resume_reading()
+        with pytest.raises(ConnectionClosed) as caught:
             while True:
-                for n in range(60):
-                    await rt.run(TrackedOrder, f"{n}").restart()
-                await asyncio.sleep(0.01)
+                await frame(slow)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1013
+    assert len(seen.progress) == 50 * len(seen.runs)
 
-        churning = asyncio.create_task(churn())
-        try:
-            await until(lambda: rt.changes.watching == 0, "it is cut off")
-        finally:
-            churning.cancel()
-        slow.transport.abort()
+
+async def test_a_dead_client_is_let_go(rt: Runtime, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes not even the end is gone soon behind it."""
+    monkeypatch.setattr(tracker, "SEND_SECONDS", 0.2)
+    async with watch(address, **UNBOUNDED) as dead, watch(address, **UNBOUNDED) as quick:
+        dead.transport.pause_reading()
+        await talk_until(rt, quick, lambda: rt.changes.watching == 1)
+        dead.transport.abort()
 
 
 async def test_a_runtime_that_closes_says_so(folder: Path) -> None:

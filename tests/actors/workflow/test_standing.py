@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -12,7 +15,7 @@ from holdfast.actors.workflow.standing import KnownWorkflow
 from holdfast.runtime.errors import UnknownActorType
 from holdfast.storage.check import check
 from holdfast.storage.errors import InvalidValue
-from tests.actors.workflow.support import until_status
+from tests.actors.workflow.support import until, until_status
 from tests.storage.helpers import start_child
 
 
@@ -31,6 +34,18 @@ class StandingWaits(Workflow):
     async def run(self) -> str:
         await self.wait("go")
         return "went"
+
+
+class StandingBody(NamedTuple):
+    body: Callable[[], Awaitable[None]]
+
+
+class StandingWorks(Workflow):
+    async def run(self) -> None:
+        await self.step(self.work)
+
+    async def work(self) -> None:
+        await self.runtime.deps.get(StandingBody).body()
 
 
 def known(rt: Runtime, name: str) -> KnownWorkflow:
@@ -66,6 +81,29 @@ async def test_what_wakes_waits_for_a_place(folder: Path) -> None:
         await until_status(run, "queued")
         await rt.set_workflow_status(StandingWaits, "active")
         assert await run.result() == "went"
+
+
+async def test_what_was_at_work_waits_behind_a_restart(folder: Path) -> None:
+    """A run whose process ended while its workflow was paused goes on when it is active again."""
+    began = 0
+    go = asyncio.Event()
+
+    async def body() -> None:
+        nonlocal began
+        began += 1
+        await go.wait()
+
+    async with Runtime(folder, deps=[StandingBody(body)]) as rt:
+        await rt.start(StandingWorks, id="w")
+        await until(lambda: began == 1)
+        await rt.set_workflow_status(StandingWorks, "paused")
+    go.set()
+    async with Runtime(folder, deps=[StandingBody(body)]) as rt:
+        await (await rt.start(StandingEcho, "others go on")).result()
+        assert began == 1
+        await rt.set_workflow_status(StandingWorks, "active")
+        await rt.run(StandingWorks, "w").result()
+        assert began == 2
 
 
 async def test_a_retired_workflow_starts_nothing_new(folder: Path) -> None:
