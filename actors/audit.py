@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_REASON_CHARACTERS: Final = 1_000
 _COUNT_BYTES: Final = 4
 _PAGE: Final = 256
+_MAX_PLACE_BYTES: Final = 8 + _COUNT_BYTES + 9
 # Taken away with each deed: more than come, so that the trail shrinks when its bounds did.
 _OLD_AT_ONCE: Final = 2
 
@@ -231,7 +232,10 @@ def read_audit(
 
 def _place(cursor: object) -> bytes:
     try:
-        return bytes.fromhex(cast("str", cursor))
+        place = bytes.fromhex(cast("str", cursor))
+        if len(place) > _MAX_PLACE_BYTES:
+            raise ValueError
+        return place
     except (TypeError, ValueError) as error:
         raise CallerError(f"`after` is the cursor of a deed; got {cursor!r:.100}") from error
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
@@ -21,15 +22,15 @@ import msgspec
 from ..runtime.actor_look import type_number
 from ..runtime.address import ActorKey, normal_key, show_address, show_key
 from ..runtime.alarm_scheduler import decode_dead_alarm
-from ..runtime.alarms import alarm_name_bytes
+from ..runtime.alarms import MAX_ALARM_NAME_BYTES, alarm_name_bytes
 from ..runtime.clock import moment
 from ..runtime.codec import decode_to_show
 from ..runtime.error_text import shorten
 from ..storage import layout
-from ..storage.errors import CallerError, Damaged, HoldfastError
+from ..storage.errors import CallerError, HoldfastError
 from ..storage.group_commit import Writes
-from ..storage.keys import decode_key, decode_number, encode_index_int, next_prefix
-from .audit import By, checked_by, note_deed
+from ..storage.keys import decode_key, decode_number, next_prefix
+from .audit import By, checked_by
 from .bulk import BulkResult
 from .dead_letter import dead_letter
 from .durable_queue import DeadMessage, Queue
@@ -37,13 +38,13 @@ from .errors import LetterNotFound, QueueNotFound, RunNotFound
 from .handle import Run
 from .queue_info import dead_at, list_dead, list_queues
 from .queue_records import DeadPlace
-from .workflow.journal import Failed, Record, StepFailed, decode_records
+from .workflow.head import FAILED
+from .workflow.journal import Failed, Record, StepFailed, decode_records, journal_prefix
 from .workflow.labels import NO_LABELS
-from .workflow.run_index import status_prefix
+from .workflow.run_index import RunFilter, RunPlace, page_runs, run_place
 from .workflow.workflow_type import WorkflowType
 
 if TYPE_CHECKING:
-    from ..runtime.actor import Actor
     from ..runtime.ref import Ref
     from .system import Runtime
 
@@ -55,11 +56,13 @@ LETTER_VERBS: Final[tuple[LetterVerb, ...]] = get_args(LetterVerb)
 # Letters that are looked at for one page, or to be counted by cause.
 MAX_LETTERS_LOOKED_AT: Final = 10_000
 MAX_CAUSE_CHARACTERS: Final = 200
-_PAGE: Final = 256
+_PAGE: Final = 64
 # Runs that are asked at the same time: they share commits.
 _AT_ONCE: Final = 50
-# A record of a step's failure is most often the last but one.
-_LAST_RECORDS: Final = 4
+# The record of a step's failure is most often the last but one.  Others may be large.
+_LAST_RECORDS: Final = 2
+# The number of an actor, and the name of an alarm.
+_MAX_ALARM_PLACE_BYTES: Final = 10 + MAX_ALARM_NAME_BYTES
 _NUMBERS: Final = re.compile(r"\d+")
 
 
@@ -144,11 +147,10 @@ class CauseCount(msgspec.Struct):
     example: LetterAddress
 
 
-# Where the letters behind one begin, by kind: [created_ms, type, number] of a run; [class, key, place] of a
+# Where the letters behind one begin, by kind: a place in the listing of runs; [class, key, place] of a
 # message, where no place means behind all of that queue; the end of the key of an alarm.
-RunPlace: TypeAlias = tuple[int, bytes, bytes]
 MessagePlace: TypeAlias = tuple[str, str | int | list[str | int], DeadPlace | None]
-LetterPlace: TypeAlias = RunPlace | MessagePlace | bytes
+LetterPlace: TypeAlias = str | MessagePlace | bytes
 
 
 def cause_of(error: str) -> str:
@@ -168,13 +170,17 @@ async def list_letters(
     A page may hold fewer than `limit` though there is a next one, when few of many are meant.
     """
     found: list[Letter] = []
-    looked = 0
-    async for letter, place in _letters(runtime, wanted, after):
-        looked += 1
-        if letter is not None and wanted.meets(letter):
-            found.append(letter)
-        if len(found) == limit or looked >= MAX_LETTERS_LOOKED_AT:
-            return found, place
+    looked, behind = 0, after
+    async with aclosing(_letters(runtime, wanted, after)) as letters:
+        async for letter, place in letters:
+            looked += 1
+            if letter is not None and wanted.meets(letter):
+                if len(found) == limit:
+                    return found, behind
+                found.append(letter)
+            behind = place
+            if looked >= MAX_LETTERS_LOOKED_AT:
+                return found, behind
     return found, None
 
 
@@ -182,21 +188,26 @@ async def count_causes(runtime: Runtime, wanted: LetterFilter) -> tuple[list[Cau
     """Letters by type and cause, the most frequent first; and whether there are more than were looked at."""
     counts: dict[tuple[str, str], CauseCount] = {}
     looked = 0
-    async for letter, _ in _letters(runtime, wanted, None):
-        if looked == MAX_LETTERS_LOOKED_AT:
-            return _most_frequent(counts), True
-        looked += 1
-        if letter is None or not wanted.meets(letter):
-            continue
-        place = (letter.address.type, letter.cause)
-        known = counts.get(place)
-        if known is None:
-            counts[place] = CauseCount(wanted.kind, *place, 1, letter.died_at, letter.died_at, letter.address)
-        else:
-            known.count += 1
-            known.first_died_at = min(known.first_died_at, letter.died_at)
-            known.last_died_at = max(known.last_died_at, letter.died_at)
+    async with aclosing(_letters(runtime, wanted, None)) as letters:
+        async for letter, _ in letters:
+            if looked == MAX_LETTERS_LOOKED_AT:
+                return _most_frequent(counts), True
+            looked += 1
+            if letter is not None and wanted.meets(letter):
+                _count(counts, letter)
     return _most_frequent(counts), False
+
+
+def _count(counts: dict[tuple[str, str], CauseCount], letter: Letter) -> None:
+    place = (letter.address.type, letter.cause)
+    known = counts.get(place)
+    if known is None:
+        kind = letter.address.kind
+        counts[place] = CauseCount(kind, *place, 1, letter.died_at, letter.died_at, letter.address)
+    else:
+        known.count += 1
+        known.first_died_at = min(known.first_died_at, letter.died_at)
+        known.last_died_at = max(known.last_died_at, letter.died_at)
 
 
 def _most_frequent(counts: dict[tuple[str, str], CauseCount]) -> list[CauseCount]:
@@ -205,7 +216,7 @@ def _most_frequent(counts: dict[tuple[str, str], CauseCount]) -> list[CauseCount
 
 async def _letters(
     runtime: Runtime, wanted: LetterFilter, after: LetterPlace | None
-) -> AsyncIterator[tuple[Letter | None, LetterPlace]]:
+) -> AsyncGenerator[tuple[Letter | None, LetterPlace]]:
     """All letters of a kind from a place on, each with the place behind it; None for what is none any more.
 
     Between two pages others have their turn.
@@ -230,56 +241,33 @@ _Page: TypeAlias = tuple[list[tuple[Letter | None, LetterPlace]], bool]
 
 
 def _run_page(runtime: Runtime, wanted: LetterFilter, after: LetterPlace | None) -> _Page:
-    kinds = [
+    kinds = tuple(
         kind
         for kind in runtime.actor_types.by_class.values()
         if isinstance(kind, WorkflowType) and wanted.type in (None, kind.name)
-    ]
-    found: list[tuple[RunPlace, WorkflowType, bytes]] = []
+    )
+    behind = None if after is None else run_place(cast("str", after))
+    failed = RunFilter(kinds, FAILED, tenant=wanted.tenant)
+    runs, following = page_runs(runtime, failed, limit=_PAGE, reverse=False, after=behind)
     page: list[tuple[Letter | None, LetterPlace]] = []
     with runtime.reader.view() as view:
-        for kind in kinds:
-            prefix = status_prefix(kind, "failed")
-            start = prefix if after is None else prefix + _behind(cast("RunPlace", after), kind)
-            for entry, key_bytes in view.scan(start, next_prefix(prefix), False, _PAGE):
-                created_ms, number = _split_entry(entry[len(prefix) :])
-                found.append(((created_ms, kind.number_bytes, number), kind, key_bytes))
-        found.sort(key=lambda one: one[0])
-        for place, kind, key_bytes in found[:_PAGE]:
-            base = layout.DATA + place[2]
-            record = view.read(base + layout.FIELDS)
-            ref = runtime.ref_from_bytes(kind.number_bytes, key_bytes)
-            if record is None:
-                raise Damaged(
-                    f"the index of runs has an entry of {ref}, which isn't stored; run `holdfast check`"
-                )
-            prefix = base + layout.JOURNAL
+        for ref, head in runs:
+            owner = view.read(ref.directory_key)
+            if owner is None:
+                continue  # erased between the two looks
+            prefix = journal_prefix(layout.DATA + owner)
             rows = view.scan(prefix, next_prefix(prefix), True, _LAST_RECORDS)
             last = [one for _, one in decode_records(rows, str(ref))]
-            labels = kind.decode_head(record, ref).labels or NO_LABELS
-            page.append((_run_letter(ref, labels.tenant, last), place))
-    return page, len(found) <= _PAGE
-
-
-def _behind(place: RunPlace, kind: WorkflowType) -> bytes:
-    """Where in the index of a workflow the runs behind a place begin, in the order of time, type, number."""
-    created_ms, type_bytes, number = place
-    start = encode_index_int(created_ms)
-    if kind.number_bytes == type_bytes:
-        return start + number + b"\x00"
-    return start if kind.number_bytes > type_bytes else start + b"\xff"
-
-
-def _split_entry(rest: bytes) -> tuple[int, bytes]:
-    end = 1 + rest[0] - 0x14
-    created_ms = decode_key(rest[:end])
-    assert isinstance(created_ms, int)
-    return created_ms, rest[end:]
+            place = RunPlace(head.created_ms, ref.type.number_bytes, owner)
+            page.append((_run_letter(ref, (head.labels or NO_LABELS).tenant, last), place.text()))
+    if following is not None:
+        page.append((None, following.text()))
+    return page, following is None
 
 
 def _run_letter(ref: Ref, tenant: str | None, last: list[Record]) -> Letter | None:
     """A failed run by its newest records, the newest first."""
-    failed = last[0]
+    failed = last[0] if last else None
     if not isinstance(failed, Failed):
         return None
     attempts = None
@@ -364,7 +352,10 @@ def _message_letter(ref: Ref, dead: DeadMessage) -> Letter:
 
 def _alarm_page(runtime: Runtime, wanted: LetterFilter, after: LetterPlace | None) -> _Page:
     prefix = layout.DEAD_ALARM
-    start = prefix if after is None else prefix + cast("bytes", after) + b"\x00"
+    place = b"" if after is None else cast("bytes", after) + b"\x00"
+    if len(place) > _MAX_ALARM_PLACE_BYTES:
+        raise CallerError("a cursor is what the page before gave")
+    start = prefix + place
     rows = runtime.reader.scan(start, next_prefix(prefix), False, _PAGE)
     page: list[tuple[Letter | None, LetterPlace]] = []
     for key, stored in rows:
@@ -478,7 +469,6 @@ async def redrive_letter(
     Raises `LetterNotFound`, `CallerError` for an alarm with another payload, and what a run's input is
     refused with.
     """
-    told = checked_by(by, reason)
     match address.kind:
         case "run":
             run = _run(runtime, address)
@@ -495,14 +485,8 @@ async def redrive_letter(
                 raise CallerError("a dead alarm fires again with the payload that it has")
             if _alarm_row(runtime, address) is None:
                 raise _not_found(address)
-            kind = runtime.actor_types.named(address.type)
-            ref = cast("Ref", runtime.get(kind.actor_class, address.actor_key))
-            shown = f"dead alarm {address.name!r}"
-
-            def note(actor: Actor) -> None:
-                note_deed(actor, "redrive", told, shown, "fires again")
-
-            await runtime.scheduler.redrive(ref, address.name, note)
+            actor_class = runtime.actor_types.named(address.type).actor_class
+            await runtime.redrive_alarm(actor_class, address.actor_key, address.name, by=by, reason=reason)
 
 
 async def drop_letter(

@@ -232,7 +232,7 @@ class Queue(Actor):
 
         Raises `CallerError` when there is no such group.
         """
-        lanes = self.lanes if group is None else [self._lane_of(group)]
+        lanes = self._lanes_of(group)
         sent_at: datetime | None = None
         for lane in lanes:
             front = self.storage.list((READY, lane.number), type=StoredMessage, limit=1)
@@ -300,7 +300,7 @@ class Queue(Actor):
         told = checked_by(by, reason)
         purged = 0
         turn = self._activation.current_turn()
-        for lane in self.lanes if group is None else [self._lane_of(group)]:
+        for lane in self._lanes_of(group):
             for kind in (READY, LEASED):
                 self._delete_all(kind, lane)
             purged += lane.depth
@@ -316,7 +316,7 @@ class Queue(Actor):
     ) -> list[DeadMessage]:
         """Dead letters (of one group), the oldest first."""
         found: list[DeadMessage] = []
-        for lane in self.lanes if group is None else [self._lane_of(group)]:
+        for lane in self._lanes_of(group):
             if len(found) < limit:
                 rows = self.storage.list((DEAD, lane.number), type=StoredDead, limit=limit - len(found))
                 for key, one in rows.items():
@@ -342,7 +342,7 @@ class Queue(Actor):
         writes = turn.root.writes
         wanted = None if ids is None else frozenset(ids)
         total = 0
-        for lane in self.lanes if group is None else [self._lane_of(group)]:
+        for lane in self._lanes_of(group):
             first, count = (now_ms, self.next_number), 0
             for key, stored in self._rows(self._prefix(DEAD, lane.number)):
                 message = decode_dead(memoryview(stored)[1:]).message
@@ -441,6 +441,9 @@ class Queue(Actor):
             self.lanes.append(Lane(self.next_lane))
             self.next_lane += 1
         return lane.depth
+
+    def _lanes_of(self, group: str | None) -> list[Lane]:
+        return self.lanes if group is None else [self._lane_of(group)]
 
     def _lane_of(self, group: str) -> Lane:
         for lane in self.lanes:

@@ -15,7 +15,7 @@ from ..runtime.call import invoke
 from ..runtime.chain import after_commit
 from ..runtime.codec import BAD_VALUE
 from ..runtime.error_text import clean, cut
-from ..runtime.errors import ActorNotFound, InvalidArgument
+from ..runtime.errors import ActorNotFound, InvalidArgument, InvalidResult
 from ..runtime.fields import declared_hints
 from ..runtime.methods import MethodPlan
 from ..runtime.ref import Ref
@@ -95,7 +95,10 @@ async def edit_fields(
             setattr(actor, name, value)
         after_commit(activation.current_turn(), lambda _: activation.system.directory.drop(activation))
 
-    await invoke(ref, MethodPlan(kind.actor_class, "edit", edit), (), {})
+    try:
+        await invoke(ref, MethodPlan(kind.actor_class, "edit", edit), (), {})
+    except InvalidResult as error:  # too large for a record or an index: what came is to blame
+        raise InvalidArgument(f"{error}") from error
 
 
 def _shown(values: dict[str, object]) -> str:

@@ -21,7 +21,7 @@ from ..storage.commit_log import CommitLog
 from ..storage.errors import CallerError
 from ..storage.store import MIN_FREE_BYTES, Store
 from .actions.once import ActionHub
-from .audit import AuditTrail
+from .audit import AuditTrail, checked_by, note_deed
 from .durable_queue import Queue
 from .embedding import EmbeddingCalls
 from .hub.sockets import Sockets
@@ -210,6 +210,28 @@ class Runtime(EmbeddingCalls):
         if given.system is not self or not issubclass(given.type.actor_class, Queue):
             raise CallerError(f"expected a queue of this runtime; got {given}")
         return given
+
+    # -- dead alarms ---------------------------------------------------------------------------------------
+
+    async def redrive_alarm(
+        self,
+        actor_type: type[Actor],
+        key: GivenKey,
+        name: str = "",
+        *,
+        by: str | None = None,
+        reason: str = "",
+    ) -> None:
+        """Fire a dead alarm again, with all its retries; raises `CallerError` when there is none.
+
+        `by` and `reason` are for the audit.
+        """
+        told = checked_by(by, reason)
+
+        def note(actor: Actor) -> None:
+            note_deed(actor, "redrive", told, f"dead alarm {name!r}", "fires again")
+
+        await self.scheduler.redrive(cast("Ref", self.get(actor_type, key)), name, note)
 
     # -- looking at itself ---------------------------------------------------------------------------------
 

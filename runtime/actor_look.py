@@ -6,6 +6,7 @@ What is seen is durable.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
 
@@ -104,8 +105,8 @@ def is_imported(name: str) -> bool:
         return False
 
 
-def look_at_types(system: ActorSystem) -> list[TypeLook]:
-    """All types that ever wrote here, by name."""
+async def look_at_types(system: ActorSystem) -> list[TypeLook]:
+    """All types that ever wrote here, by name; between two of them others have their turn."""
     system.check_open()
     live: dict[str, int] = {}
     for kind in system.directory.types():
@@ -113,9 +114,10 @@ def look_at_types(system: ActorSystem) -> list[TypeLook]:
     found: list[TypeLook] = []
     for name, number in sorted(system.actor_types.stored().items()):
         base = layout.DIRECTORY + number
-        # A snapshot for each type, so that none is held for long.
+        await asyncio.sleep(0)
+        system.check_open()
         with system.store.durable_view() as view:
-            keys = len(view.sizes(base, next_prefix(base), MAX_COUNTED + 1))
+            keys = view.count(base, MAX_COUNTED + 1)
         found.append(
             TypeLook(name, is_imported(name), min(keys, MAX_COUNTED), keys > MAX_COUNTED, live.get(name, 0))
         )

@@ -31,10 +31,12 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-def view_types(runtime: Runtime) -> dict[str, object]:
+async def view_types(runtime: Runtime) -> dict[str, object]:
     """All actor types that ever wrote here."""
     return {
-        "types": [{**msgspec.structs.asdict(one), **_class_view(one.type)} for one in look_at_types(runtime)]
+        "types": [
+            {**msgspec.structs.asdict(one), **_class_view(one.type)} for one in await look_at_types(runtime)
+        ]
     }
 
 

@@ -63,7 +63,7 @@ class ActorsApi:
         """Actor types that ever wrote here."""
         self._caller(request, "viewer")
         check_names(request, ())
-        return answer(view_types(self._runtime))
+        return answer(await view_types(self._runtime))
 
     async def keys(self, request: Request) -> Response:
         """Stored actors of a type, by key; `prefix` is written as a key is."""

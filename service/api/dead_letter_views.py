@@ -14,7 +14,6 @@ from ...actors.dead_letters import (
     LetterKind,
     LetterPlace,
     MessagePlace,
-    RunPlace,
     count_causes,
     list_letters,
     read_letter,
@@ -26,7 +25,7 @@ from .run_views import view_history
 if TYPE_CHECKING:
     from ...actors.system import Runtime
 
-_PLACES: Final[dict[LetterKind, Any]] = {"run": RunPlace, "message": MessagePlace, "alarm": bytes}
+_PLACES: Final[dict[LetterKind, Any]] = {"run": str, "message": MessagePlace, "alarm": bytes}
 
 
 def letter_text(address: LetterAddress) -> str:

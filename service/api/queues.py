@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...actors.durable_queue import Queue
+from ...actors.queue_purge import purge_in_slices
 from ...storage.errors import CallerError
 from ..access import Access, Role
 from ..bodies import answer, read_body
@@ -118,7 +119,7 @@ class QueuesApi:
             case "drain":
                 await queue.drain(by=caller.name, reason=asked.reason)
             case "purge":
-                told["purged"] = await queue.purge(asked.group, by=caller.name, reason=asked.reason)
+                told["purged"] = await purge_in_slices(ref, asked.group, by=caller.name, reason=asked.reason)
             case "remove":
                 await queue.remove(by=caller.name, reason=asked.reason)
                 return Response(status_code=HTTPStatus.NO_CONTENT)

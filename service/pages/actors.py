@@ -65,7 +65,7 @@ class ActorsPage:
     async def show_types(self, request: Request, session: Session) -> Response:
         """All types that ever wrote here."""
         session.caller.must_be_nobodys("an actor")
-        told = {"title": "Actors", **view_types(self._runtime)}
+        told = {"title": "Actors", **await view_types(self._runtime)}
         return self._guard.shell.page(request, "actors.html", session, told)
 
     async def show_keys(self, request: Request, session: Session) -> Response:

@@ -73,3 +73,5 @@ async def test_pages_go_on_behind_the_last_deed(folder: Path) -> None:
         assert [deed.reason for deed in (*first, *second, *third)] == ["4", "3", "2", "1", "0"]
         with pytest.raises(CallerError, match="`after` is the cursor of a deed; got 'x'"):
             rt.audit(after="x")
+        with pytest.raises(CallerError):
+            rt.audit(after="ab" * 1_000)

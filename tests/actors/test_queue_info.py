@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from holdfast import CallerError, Queue, Retry, Runtime
+from holdfast.actors import queue_purge
 from holdfast.actors.errors import QueueDraining, QueueNotFound
 from holdfast.actors.queue_info import QueueInfo, dead_at, list_dead, list_queues, peek, queue_info
+from holdfast.actors.queue_purge import purge_in_slices
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.ref import Ref
 from holdfast.storage.check import check
@@ -188,4 +190,36 @@ async def test_dead_letters_one_by_one(folder: Path) -> None:
         rt.consume("q", inbox, max_wait=0)
         await rest(rt)
         assert (inbox.bodies, inbox.ids, inbox.attempts) == (["one"], ["id-1"], [[1]])
+    assert check(folder) == []
+
+
+async def test_a_queue_is_purged_in_slices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it or one group, leases too, with one deed; what is dead stays, what comes later is taken."""
+    monkeypatch.setattr(queue_purge, "_MESSAGES", 3)
+    async with runtime(folder) as rt:
+        await _bury(rt, "dead")
+        hand = Hand()
+        rt.consume("q", hand, batch_size=2, max_wait=0, retry=Retry(5, 100, jitter=0))
+        rt.consume("q", Hand(), batch_size=1, max_wait=0, group="b")
+        await rest(rt)
+        await rt.get(Queue, "q").send_batch(list(range(10)))
+        await rest(rt)
+        await hand.last.fail(rt)
+        held = hand.last
+        assert (info(rt).groups[0].retrying, info(rt).groups[0].in_flight) == (2, 2)
+        assert await purge_in_slices(ref_of(rt, "q"), "", by="ann", reason="test data") == 10
+        one, other = info(rt).groups
+        assert (one.depth, one.retrying, one.in_flight, one.dead, other.depth) == (0, 0, 0, 1, 10)
+        await held.finish(rt)  # nobody's any more
+        assert info(rt).groups[0].depth == 0
+        await rt.get(Queue, "q").send("new")
+        await rest(rt)
+        assert hand.last.bodies == ["new"]
+        assert await purge_in_slices(ref_of(rt, "q")) == 12
+        with pytest.raises(CallerError, match="no consumer group 'x'"):
+            await purge_in_slices(ref_of(rt, "q"), "x")
+        assert [(deed.verb, deed.who, deed.before) for deed in rt.audit()] == [
+            ("purge", None, "12 messages"),
+            ("purge", "ann", "10 messages of group ''"),
+        ]
     assert check(folder) == []

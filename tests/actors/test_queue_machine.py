@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,8 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from holdfast import Queue, Retry, Runtime
+from holdfast.actors.errors import QueueDraining
 from holdfast.actors.queue_consumer import Consumer
+from holdfast.actors.queue_info import queue_info
+from holdfast.actors.queue_purge import purge_in_slices
 from holdfast.runtime.clock import ManualClock
+from holdfast.runtime.ref import Ref
 from holdfast.storage.errors import HoldfastError
 from tests.actors.queue_support import CrashLog, Delivery, Hand, rest
 from tests.runtime.support import crash
@@ -54,7 +58,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.messages: dict[str, Known] = {}
         self.sent = self.acked = self.retried = 0
-        self.paused = False
+        self.paused = self.draining = False
         self.number = 0
         self.seen = 0
 
@@ -146,6 +150,11 @@ class QueueMachine(RuleBasedStateMachine):
             states.count("dead"), self.sent, self.acked, self.retried,
         )  # fmt: skip
         assert stats.paused == self.paused
+        told = queue_info(self.rt, cast("Ref", self.queue))
+        waiting = [known for known in self.messages.values() if known.state in ("waiting", "held")]
+        assert told.retrying == sum(known.attempts > 1 for known in waiting)
+        assert told.in_flight == states.count("held")
+        assert told.draining == self.draining
         dead = self.do(self.queue.dead(10_000))
         assert sorted(letter.id for letter in dead) == sorted(self.ids("dead"))
 
@@ -163,6 +172,7 @@ class QueueMachine(RuleBasedStateMachine):
         available_ms = self.clock.now_ms() + round(delay * 1000)
         self.messages.update({id_: Known(available_ms) for id_ in ids})
 
+    @precondition(lambda self: not self.draining)
     @rule(delay=st.sampled_from([0, 0, 1, 60]))
     def send(self, delay: int) -> None:
         (id_,) = self.new_ids(1)
@@ -170,6 +180,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.put([id_], delay)
         self.look()
 
+    @precondition(lambda self: not self.draining)
     @rule(count=st.integers(0, 7), delay=st.sampled_from([0, 0, 1, 60]))
     def send_batch(self, count: int, delay: int) -> None:
         ids = self.new_ids(count)
@@ -229,17 +240,26 @@ class QueueMachine(RuleBasedStateMachine):
         self.paused = True
         self.look()
 
-    @precondition(lambda self: self.paused)
+    @rule()
+    def drain_it(self) -> None:
+        self.do(self.queue.drain())
+        self.paused, self.draining = False, True
+        with pytest.raises(QueueDraining):
+            self.do(self.queue.send("not taken"))
+        self.look()
+
+    @precondition(lambda self: self.paused or self.draining)
     @rule()
     def resume(self) -> None:
         self.do(self.queue.resume())
-        self.paused = False
+        self.paused = self.draining = False
         self.look()
 
-    @rule()
-    def purge(self) -> None:
+    @rule(in_slices=st.booleans())
+    def purge(self, in_slices: bool) -> None:
         gone = [known for known in self.messages.values() if known.state in ("waiting", "held")]
-        assert self.do(self.queue.purge()) == len(gone)
+        purge = purge_in_slices(cast("Ref", self.queue)) if in_slices else self.queue.purge()
+        assert self.do(purge) == len(gone)
         for known in gone:
             known.state = "purged"
         self.look()
@@ -252,6 +272,22 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.do(self.queue.redrive(None if all_of_them else ids)) == len(ids)
         for id_ in ids:
             known = self.messages[id_]
+            known.state, known.attempts, known.available_ms = "waiting", 1, self.clock.now_ms()
+        self.look()
+
+    @precondition(lambda self: self.ids("dead"))
+    @rule(drops=st.booleans())
+    def settle_one(self, drops: bool) -> None:
+        letter = self.do(self.queue.dead(1))[0]
+        known = self.messages[letter.id]
+        for count in (1, 0):  # once, and not again
+            if drops:
+                assert self.do(self.queue.drop_at([letter.place])) == count
+            else:
+                assert self.do(self.queue.redrive_at([letter.place])) == count
+        if drops:
+            known.state = "purged"
+        else:
             known.state, known.attempts, known.available_ms = "waiting", 1, self.clock.now_ms()
         self.look()
 
@@ -279,6 +315,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.do(crash(self.rt))
         self._reopen()
 
+    @precondition(lambda self: not self.draining)
     @rule(stored=st.booleans())
     def kill_while_sending(self, stored: bool) -> None:
         (id_,) = self.new_ids(1)

@@ -246,6 +246,7 @@ async def test_fields_are_edited_with_a_reason(client: httpx.AsyncClient, rt: Ru
     assert deed.after == '{"items":{"fig":7},"colour":"blue"}'
     assert "Expected `int`, got `str` - at `$.items[...]`" in await edit({"items": {"fig": "x"}}, 400)
     assert "unknown field `price`" in await edit({"price": 1}, 400)
+    assert "can't be stored" in await edit({"items": {"fig": 2**64}}, 400)
     assert "no field of HttpCart/ann is named" in await edit({}, 400)
     assert await edit({"items": {}}, 400, reason="") == "an edit needs a reason"
     assert "nothing is stored of HttpCart/bo" in await edit({"items": {}}, 404, "HttpCart/bo")

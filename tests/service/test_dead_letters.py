@@ -186,6 +186,7 @@ async def test_letters_are_listed_page_by_page(client: httpx.AsyncClient, rt: Ru
     assert await paged("run", 2) == [["p1", "p3"], ["c", "p5"], ["p7"]]
     assert await paged("message", 4) == [["id-1", "id-2", "id-1", "id-2"], ["id-1", "id-2"]]
     assert await paged("alarm", 2) == [["1", "2"], ["3"]]
+    assert await paged("alarm", 3) == [["1", "2", "3"]]
     assert [one["key"] for one in await letters(client, kind="message")] == ["a", "a", "b", "b", 3, 3]
     assert [one["key"] for one in await letters(client, kind="message", key="~3")] == [3, 3]
     assert [one["id"] for one in await letters(client, kind="message", key="b", type="Queue")] == [
