@@ -51,10 +51,7 @@ class JsonLogFormatter(logging.Formatter):
         try:
             return self._encode(line).decode()
         except Exception:  # a field whose own code raises, or that nests too deep
-            shown = {
-                name: value if type(value) in (str, int) else type(value).__name__
-                for name, value in line.items()
-            }
+            shown = {name: _plain(value) for name, value in line.items()}
             return self._encode(shown).decode()
 
 

@@ -54,6 +54,8 @@ def run_server(
     origins: Collection[str] = (),
     set_up: SetUp | None = None,
     drain_seconds: int = DRAIN_SECONDS,
+    pages: bool = True,
+    open_metrics: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """`serve` in an event loop of its own, uvloop's where that is installed; returns after a signal."""
@@ -67,6 +69,8 @@ def run_server(
                 origins=origins,
                 set_up=set_up,
                 drain_seconds=drain_seconds,
+                pages=pages,
+                open_metrics=open_metrics,
                 say=say,
             )
         )
@@ -81,13 +85,15 @@ async def serve(
     origins: Collection[str] = (),
     set_up: SetUp | None = None,
     drain_seconds: int = DRAIN_SECONDS,
+    pages: bool = True,
+    open_metrics: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Open a runtime, serve its `http_app`, and close it when a signal comes.
+    """Open a runtime, serve its `http_app` with pages, and close it when a signal comes.
 
     host, port      where; port 0 takes a free one
     tokens          who may ask; on loopback one is made and told when none is given
-    origins         as for `http_app`
+    origins, pages, open_metrics   as for `http_app`
     set_up          called with the open runtime before anybody is let in: consumers, bindings, schedules
     drain_seconds   how long requests in progress may go on behind the signal; then they are cancelled
     say             takes the lines that tell the address and the token that was made
@@ -103,7 +109,7 @@ async def serve(
             f"{host} is reached from outside of this machine, and no tokens are given: give them in a file "
             f"or in {TOKENS_VARIABLE}, or serve on {HOST}"
         )
-    app = http_app(runtime, tokens=given or made, origins=origins)
+    app = http_app(runtime, tokens=given or made, origins=origins, pages=pages, open_metrics=open_metrics)
     with _listening(host, port) as listener:
         async with runtime:
             if set_up is not None:
@@ -129,7 +135,8 @@ async def serve(
             listener.listen(config.backlog)  # so that who is told the address is let in
             at_host, at_port = listener.getsockname()[:2]
             shown = f"[{at_host}]" if listener.family is socket.AF_INET6 else at_host
-            say(f"serving {runtime.path} on http://{shown}:{at_port}")
+            told = f"serving {runtime.path} on http://{shown}:{at_port}"
+            say(f"{told}, with pages at /ui/" if pages else told)
             for token in made:
                 say(f"token of {token.name}, {token.role}, good until this ends: {token.secret}")
             with _signals_end_it():

@@ -194,7 +194,9 @@ class StepOp(Op):
         return {**super().reply_deletes(), heartbeat_key(self): None}
 
     def _attempt_over(self, scope: StepScope) -> None:
-        self.run.type.counts.step(self.name).seconds.observe(perf_counter() - scope.began)
+        counts = self.run.type.counts
+        step = counts.steps.get(self.name) or counts.step(self.name)
+        step.seconds.observe(perf_counter() - scope.began)
         if scope.span is not None:
             scope.span.end()
             self.span_before = scope.span

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio.to_thread
 import msgspec
 from markupsafe import Markup
 from starlette.requests import Request
@@ -12,12 +14,13 @@ from starlette.responses import Response
 from ...actors.run_info import RunInfo
 from ...actors.workflow.graph.model import WorkflowGraph
 from ...actors.workflow.graph.svg import to_svg
-from ...actors.workflow.journal import Finished, Record, Redriven, Started, StepDone
+from ...actors.workflow.journal import Finished, Record, Redriven, Started, StepDone, journal_prefix
 from ...actors.workflow.saying import data_of
 from ...actors.workflow.timeline import Span, Timeline, timeline
 from ...actors.workflow_graph import workflow_graph
 from ...runtime.codec import BAD_VALUE, decode_to_show, reason
 from ...storage.errors import CallerError, HoldfastError
+from ...storage.keys import next_prefix
 from ..bodies import Form
 from .addresses import address_of
 from .finding import run_of, workflow_class
@@ -28,8 +31,10 @@ from .shell import base_of
 from .shown import pretty
 
 if TYPE_CHECKING:
+    from ...actors.handle import Run
     from ...actors.system import Runtime
 
+_GROWS_EACH_MS: Final = 3_000
 _ENDED: Final = ("complete", "failed", "cancelled", "terminated")
 # Graphs are read from sources, which don't change while the process lives.
 _MAX_GRAPHS: Final = 200
@@ -56,14 +61,18 @@ class RunPage:
         """The run that the address names."""
         runtime = self._runtime
         run = await run_of(runtime, session.caller, request)
-        info, records = await run.info(), await run.history()
-        now_ms = runtime.clock.now_ms()
+        info, now_ms = await run.info(), runtime.clock.now_ms()
+        version = self._version(run, info, now_ms)
+        if request.headers.get("x-version") == version:
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        records = await run.history()
         line = await timeline(runtime.engine, run.ref, records, now_ms)
         given, out = _in_and_out(records)
         outputs = {(one.name, one.nth): one for one in records if isinstance(one, StepDone)}
         bars = gantt(line, now_ms)
         told = {
             "title": f"{info.workflow} {info.id}",
+            "version": version,
             "info": info,
             "address": address_of(run.ref),
             "now_ms": now_ms,
@@ -80,12 +89,24 @@ class RunPage:
             "out": None if out is msgspec.UNSET else out,
             "data": data_of(records),
             "verbs": verbs_for(info),
-            "graph": self._graph(request.path_params["workflow"], line),
+            "graph": await self._graph(request.path_params["workflow"], line),
             # Where in the code it was is for whoever has the folder.
             "shows_trace": session.caller.tenant is None,
             "given_text": pretty(given),
         }
         return self._guard.shell.page(request, "run.html", session, told)
+
+    def _version(self, run: Run[Any], info: RunInfo, now_ms: int) -> str:
+        """What tells whether the page that somebody has is still right, without reading the journal."""
+        ref = run.ref
+        activation = ref.activation or self._runtime.directory.activate(ref)
+        prefix = journal_prefix(activation.prefix(b""))
+        last = self._runtime.reader.scan(prefix, next_prefix(prefix), True, 1)
+        position = int.from_bytes(last[0][0][len(prefix) :], "big") if last else 0
+        # Bars of what goes on grow with time; those of a long journal less often, since it costs more.
+        each_ms = _GROWS_EACH_MS * (1 + position // 500)
+        moment = 0 if info.status in _ENDED else now_ms // each_ms
+        return f"{info.status}-{info.state}-{info.updated_at.timestamp()}-{position}-{moment}".encode().hex()
 
     async def control(self, request: Request, session: Session, form: Form) -> Response:
         """Do a verb."""
@@ -134,14 +155,14 @@ class RunPage:
         session.tell(f"Event {form.get('name')} is sent.")
         return see(f"{base_of(request)}/runs/{address_of(run.ref)}")
 
-    def _graph(self, workflow: str, line: Timeline) -> Markup | None:
+    async def _graph(self, workflow: str, line: Timeline) -> Markup | None:
         """The flow of the workflow with what this run did of it; None where there is no source."""
         kind = workflow_class(self._runtime, workflow)
         if kind not in self._graphs:
             if len(self._graphs) >= _MAX_GRAPHS:
                 self._graphs.clear()
             try:
-                self._graphs[kind] = workflow_graph(kind)
+                self._graphs[kind] = await anyio.to_thread.run_sync(workflow_graph, kind)
             except HoldfastError:
                 self._graphs[kind] = None
         graph = self._graphs[kind]

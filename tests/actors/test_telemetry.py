@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from holdfast import Actor, Alarm, Batch, Counter, Queue, Retry, RunFailed, Runtime, Workflow
+from holdfast import Actor, Alarm, Batch, Counter, Queue, Retry, RunFailed, Runtime, Workflow, shared
 from holdfast.service import Token, http_app
 from holdfast.telemetry import Telemetry
 from tests.actors.workflow.support import until
@@ -55,7 +55,14 @@ def parent_id(span: ReadableSpan) -> int | None:
 
 def id_of(span: ReadableSpan) -> int:
     """Its own."""
+    assert span.context is not None
     return int(span.context.span_id)
+
+
+def trace_of(span: ReadableSpan) -> int:
+    """The trace that it belongs to."""
+    assert span.context is not None
+    return int(span.context.trace_id)
 
 
 attempts: list[int] = []
@@ -116,6 +123,10 @@ class TelemetryActor(Actor):
         self.rung += 1
         done.append(alarm.name)
 
+    @shared
+    async def look(self) -> int:
+        return self.rung
+
     async def fail(self) -> None:
         raise ValueError("no")
 
@@ -127,6 +138,7 @@ async def test_calls(folder: Path, spans: Spans) -> None:
     """A call is a span with type and key; a call that it makes lies below it; one that raises says so."""
     async with Runtime(folder, telemetry=spans.telemetry) as rt:
         await rt.get(TelemetryActor, "a").count()
+        await rt.get(TelemetryActor, "a").look()
         with pytest.raises(ValueError, match="no"):
             await rt.get(TelemetryActor, "a").fail()
     outer, inner = spans.one("TelemetryActor.count"), spans.one("Counter.increment")
@@ -135,6 +147,7 @@ async def test_calls(folder: Path, spans: Spans) -> None:
         "holdfast.actor.key": "a",
     }
     assert parent_id(inner) == id_of(outer)
+    assert spans.one("TelemetryActor.look").attributes == outer.attributes
     failed = spans.one("TelemetryActor.fail")
     assert failed.status.status_code is StatusCode.ERROR
 
@@ -175,7 +188,7 @@ async def test_run_with_a_crash(folder: Path, spans: Spans) -> None:
     )
     first, second = spans.named("TelemetryRun step flaky")
     for span in (first, second, last, whole):
-        assert span.context.trace_id == start.context.trace_id
+        assert trace_of(span) == trace_of(start)
         assert parent_id(span) == id_of(start)
     assert first.status.status_code is StatusCode.ERROR
     assert [link.context.span_id for link in second.links] == [id_of(first)]
@@ -250,9 +263,9 @@ async def test_header_in(folder: Path, spans: Spans) -> None:
             assert answer.status_code == 201, answer.text
         await rt.run(TelemetryChild, "one").result()
     start = spans.one("start TelemetryChild")
-    assert format(start.context.trace_id, "032x") == TRACE
+    assert format(trace_of(start), "032x") == TRACE
     assert parent_id(start) == 0xB7AD6B7169203331
-    assert spans.one("run TelemetryChild").context.trace_id == start.context.trace_id
+    assert trace_of(spans.one("run TelemetryChild")) == trace_of(start)
 
 
 async def test_header_out(folder: Path, spans: Spans) -> None:
@@ -270,7 +283,7 @@ async def test_header_out(folder: Path, spans: Spans) -> None:
         await (await rt.start(TelemetrySends)).result()
     step = spans.one("TelemetrySends step send")
     (headers,) = sent
-    assert headers["traceparent"].startswith(f"00-{step.context.trace_id:032x}-{id_of(step):016x}-")
+    assert headers["traceparent"].startswith(f"00-{trace_of(step):032x}-{id_of(step):016x}-")
 
 
 telemetry_sends: list[Callable[[], None]] = []

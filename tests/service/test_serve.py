@@ -227,6 +227,7 @@ async def test_serve_makes_a_token(folder: Path) -> None:
             told = await client.get("/runs", headers={"Authorization": f"Bearer {secret}"})
             assert told.status_code == 200
             assert "server" not in told.headers
+            assert (await client.get("/ui/", follow_redirects=True)).status_code == 200
         server.send_signal()
         assert await asyncio.to_thread(server.ended) == 0
         assert server.text.count(secret) == 1

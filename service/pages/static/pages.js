@@ -18,12 +18,17 @@ const inUse = (part) => {
   return all("details[open] form", part).length > 0;
 };
 
-/** Put the parts of a page that was fetched in the place of those that are shown.
+/** Put the parts of a page that was fetched in the place of those that are shown; false when one was left alone.
  * @param {Document} fresh @param {string} selector */
 const replaceParts = (fresh, selector) => {
+  let whole = true;
   for (const part of all(selector)) {
     const other = fresh.getElementById(part.id);
-    if (!other || inUse(part) || other.outerHTML === part.dataset.was) continue;
+    if (!other || other.outerHTML === part.dataset.was) continue;
+    if (inUse(part)) {
+      whole = false;
+      continue;
+    }
     const was = other.outerHTML;
     const open = new Set(all("details[open]", part).map((one) => one.id));
     const focused = part.contains(document.activeElement) ? document.activeElement : null;
@@ -39,16 +44,19 @@ const replaceParts = (fresh, selector) => {
       again?.focus({ preventScroll: true });
     }
   }
+  return whole;
 };
 
 /** @param {string} address @returns {Promise<Document | null>} */
 const fetchPage = async (address) => {
-  const response = await fetch(address, { credentials: "same-origin", headers: { "X-Part": "1" } });
+  // What is shown already isn't made again: 204.
+  const version = byId("content")?.dataset.version ?? "";
+  const response = await fetch(address, { credentials: "same-origin", headers: { "X-Version": version } });
   if (response.redirected && new URL(response.url).pathname.endsWith("/sign-in")) {
     location.reload(); // the session is over
     return null;
   }
-  if (!response.ok) return null;
+  if (!response.ok || response.status === 204) return null;
   return new DOMParser().parseFromString(await response.text(), "text/html");
 };
 
@@ -64,7 +72,9 @@ const refresh = async () => {
   fetching = true;
   try {
     const fresh = await fetchPage(location.href);
-    if (fresh) replaceParts(fresh, "[data-live]");
+    const version = fresh?.getElementById("content")?.dataset.version;
+    // A part that was left alone is behind: then the page isn't what its version says.
+    if (fresh && replaceParts(fresh, "[data-live]") && version) byId("content")?.setAttribute("data-version", version);
   } catch {
     // The next change asks again.
   } finally {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx2
 import msgspec
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
@@ -206,6 +207,20 @@ async def test_a_failed_run_is_redriven_with_another_input(served: Site) -> None
     assert await run.status() == "waiting"
     [deed] = served.rt.audit()
     assert (deed.who, deed.verb, deed.reason) == ("otto", "redrive", "card was charged")
+
+
+async def test_a_run_that_is_as_it_was_is_not_made_again(plain: Site) -> None:
+    """Who has the page of a run is told by 204 that nothing has come of it since."""
+    run = await failed(plain)
+    async with httpx2.AsyncClient(base_url=f"http://{plain.host}") as client:
+        await client.post("/ui/sign-in", data={"token": VIEWER.secret})
+        page = (await client.get("/ui/runs/PagedOrder/f-1")).text
+        version = page.partition('data-version="')[2].partition('"')[0]
+        again = await client.get("/ui/runs/PagedOrder/f-1", headers={"X-Version": version})
+        assert (again.status_code, again.content) == (204, b"")
+        await run.redrive()
+        again = await client.get("/ui/runs/PagedOrder/f-1", headers={"X-Version": version})
+        assert again.status_code == 200
 
 
 async def test_what_is_being_written_stays(served: Site) -> None:
