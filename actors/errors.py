@@ -49,6 +49,17 @@ class Fatal(Exception):  # the word of the design; users raise it
     """Raise it in a step: the step fails at once, without more retries."""
 
 
+class RetryAfter(Exception):
+    """Raise it in a step: the attempt failed, and the next one comes so much later at least.
+
+    For a server that says when it is worth to ask again.  The `cap` of the step's `Retry` bounds it.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 # -- given to run() ----------------------------------------------------------------------------------------
 
 
@@ -146,6 +157,14 @@ class JobNotFound(CallerError, LookupError):
 
 class TopicNotFound(CallerError, LookupError):
     """A hub keeps no message on this topic."""
+
+
+class BlobNotFound(CallerError, LookupError):
+    """There is no blob with this name."""
+
+
+class BlobTooLarge(CallerError, ValueError):
+    """What was put has more bytes than `max_bytes`."""
 
 
 class RunFailed(ActorError):

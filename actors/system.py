@@ -22,6 +22,8 @@ from ..storage.errors import CallerError
 from ..storage.store import MIN_FREE_BYTES, Store
 from .actions.once import ActionHub
 from .audit import AuditTrail, checked_by, note_deed
+from .blobs.blobs import Blobs
+from .blobs.local_blobs import LocalBlobs
 from .durable_queue import Queue
 from .embedding import EmbeddingCalls
 from .hub.sockets import Sockets
@@ -104,11 +106,17 @@ class Runtime(EmbeddingCalls):
         self.engine = Engine(self, max_running=max_running)
         self.queues = QueueHub()
         self.actions = ActionHub(self)
+        self._local_blobs = LocalBlobs(self)
         self.sockets = Sockets(self)
         self.schedule_watch = ScheduleWatch(self)
         self.changes = ChangeFeed(self)
         self.recorder = Recorder(self)
         self.alerts = Alerts(self, self.recorder)
+
+    @property
+    def blobs(self) -> Blobs:
+        """Bytes by name: the `Blobs` among the deps, else files beside the store."""
+        return self.deps.find(Blobs) or self._local_blobs  # type: ignore[type-abstract]
 
     # -- queues --------------------------------------------------------------------------------------------
 
@@ -288,6 +296,7 @@ class Runtime(EmbeddingCalls):
         await super().close()
 
     async def _stop_consuming(self) -> None:
+        self._local_blobs.stop()
         self.changes.stop()
         await self.sockets.close(self.limits.close_seconds)
         await self.queues.stop()
@@ -298,6 +307,7 @@ class Runtime(EmbeddingCalls):
         self.recorder.stop()
         self.alerts.stop()
         self.sockets.stop()
+        self._local_blobs.stop()
         self.queues.abandon()
         self.actions.abandon()
         super()._stop_parts()
@@ -307,4 +317,5 @@ class Runtime(EmbeddingCalls):
         super()._start_parts()
         self.changes.start()
         self.actor_types.load_known()
+        self._local_blobs.start()
         self.recorder.start()

@@ -11,13 +11,23 @@ from holdfast.actors.actions.context import ActionContext
 from holdfast.actors.actions.executor import run_graph
 from holdfast.actors.actions.graph import Node, Outcome, ResultOf
 from holdfast.actors.audit import Deed
+from holdfast.actors.blobs.blobs import BlobInfo, Blobs
+from holdfast.actors.blobs.object_blobs import ObjectBlobs
 from holdfast.actors.bulk import BulkResult
 from holdfast.actors.correlation import CorrelationFilter, current_correlation_id
 from holdfast.actors.counter import Counter
 from holdfast.actors.current_step import StepInfo, current_step, heartbeat, last_heartbeat
 from holdfast.actors.dead_letter import DeadLetter
 from holdfast.actors.durable_queue import DeadMessage, Queue, QueueStats
-from holdfast.actors.errors import DeadlinePassed, ErrorRecord, Fatal, RunEnded, RunFailed, StepError
+from holdfast.actors.errors import (
+    DeadlinePassed,
+    ErrorRecord,
+    Fatal,
+    RetryAfter,
+    RunEnded,
+    RunFailed,
+    StepError,
+)
 from holdfast.actors.handle import Run
 from holdfast.actors.hub.frames import HubMessage
 from holdfast.actors.hub.hub_socket import HubSocket
@@ -75,6 +85,8 @@ __all__ = [
     "AlertLimits",
     "Allowance",
     "Batch",
+    "BlobInfo",
+    "Blobs",
     "BulkResult",
     "CallerError",
     "Consumer",
@@ -106,6 +118,7 @@ __all__ = [
     "Message",
     "Metrics",
     "Node",
+    "ObjectBlobs",
     "Outcome",
     "Overloaded",
     "ProgressEvent",
@@ -114,6 +127,7 @@ __all__ = [
     "RateLimiter",
     "ResultOf",
     "Retry",
+    "RetryAfter",
     "RolloutChange",
     "Run",
     "RunEnded",

@@ -26,8 +26,13 @@ _DIGEST_BYTES: Final = 6
 _MOST_DIGITS: Final = 18
 
 
-def wanted_topics(connection: HTTPConnection, hub: Ref, topics: Iterable[str]) -> dict[str, int | None]:
-    """The topics that the server grants, each with the number that the client has; raises `CallerError`."""
+def wanted_topics(
+    connection: HTTPConnection, hub: Ref, topics: Iterable[str], *, otherwise: str | None = None
+) -> dict[str, int | None]:
+    """The topics that the server grants, each with the number that the client has; raises `CallerError`.
+
+    otherwise   what is taken for `since` where the client says none
+    """
     if isinstance(topics, str):
         raise CallerError(f"topics are several texts; got the text {topics!r}")
     wanted: dict[str, int | None] = dict.fromkeys(topics)
@@ -44,6 +49,10 @@ def wanted_topics(connection: HTTPConnection, hub: Ref, topics: Iterable[str]) -
         if topic not in wanted:
             raise CallerError(f"since={given}: {topic!r} is none of the topics of this address")
         wanted[topic] = _number(hub, topic, text)
+    if otherwise is not None:
+        for topic, since in wanted.items():
+            if since is None:
+                wanted[topic] = _number(hub, topic, otherwise)
     told = _last_event_id(connection.headers)
     return {topic: told.get(_digest(topic), since) for topic, since in wanted.items()}
 

@@ -8,7 +8,7 @@ Reading and writing go on side by side, until the connection is closed (closing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
@@ -43,6 +43,8 @@ async def serve_websocket(
     tags: Iterable[str] = (),
     origins: Collection[str] = (),
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    since: str | None = None,
+    frame_text: Callable[[str], str | None] | None = None,
 ) -> None:
     """Serve one client of a hub until it is gone; the endpoint of a WebSocket route awaits it.
 
@@ -50,6 +52,8 @@ async def serve_websocket(
     user, tags   what the hub finds it by; whoever calls this has checked who it is
     origins   pages of other hosts that may connect; pages of this host, and programs, always may
     max_message_bytes   what a client says at most at once; with more it is closed with 1009
+    since     taken where the client says none: a number, or `latest`
+    frame_text   makes another text of each frame, for clients with a form of their own; None sends nothing
 
     What the client causes has the correlation id of its header X-Correlation-Id, if it sends one.
 
@@ -63,13 +67,13 @@ async def serve_websocket(
     try:
         ref = hub_ref(hub)
         sockets = cast("HasSockets", ref.system).sockets
-        wanted = wanted_topics(websocket, ref, topics)
+        wanted = wanted_topics(websocket, ref, topics, otherwise=since)
         correlation_id = given_correlation_id(websocket, None)
         if correlation_id is not None:
             CORRELATION_ID.set(correlation_id)
         async with sockets.connect(hub, topics=wanted, user=user, tags=tags) as socket:
             await websocket.accept()
-            await _exchange(websocket, socket, max_message_bytes)
+            await _exchange(websocket, socket, max_message_bytes, frame_text)
     except WebSocketDisconnect:
         _log.debug("a client was gone before it was let in")
     except Exception as error:
@@ -86,7 +90,12 @@ async def refuse(websocket: WebSocket, response: Response) -> None:
         await websocket.close()
 
 
-async def _exchange(websocket: WebSocket, socket: HubSocket, max_message_bytes: int) -> None:
+async def _exchange(
+    websocket: WebSocket,
+    socket: HubSocket,
+    max_message_bytes: int,
+    frame_text: Callable[[str], str | None] | None,
+) -> None:
     async with anyio.create_task_group() as group:
 
         async def read() -> None:
@@ -108,7 +117,9 @@ async def _exchange(websocket: WebSocket, socket: HubSocket, max_message_bytes: 
             try:
                 while (frames := await socket.next_frames()) is not None:
                     for frame in frames:
-                        await websocket.send_text(frame.text)
+                        text = frame.text if frame_text is None else frame_text(frame.text)
+                        if text is not None:
+                            await websocket.send_text(text)
             except (WebSocketDisconnect, OSError):
                 socket.peer_closed(ABNORMAL)
             group.cancel_scope.cancel()

@@ -25,7 +25,7 @@ from ...runtime.call import run as run_turn
 from ...runtime.call import wait_gate
 from ...runtime.chain import CALLER
 from ...storage.errors import StorageFailed
-from ..errors import BodyExit, Fatal, StepOver, record_error
+from ..errors import BodyExit, Fatal, RetryAfter, StepOver, record_error
 from .exact_calls import ExactCaller, KeptReply, call_identity, op_id
 from .heartbeats import Heartbeat, heartbeat_key
 from .journal import AttemptFailed, StepDone, StepFailed
@@ -254,6 +254,8 @@ class StepOp(Op):
             )
             return
         seconds = self.retry.wait_seconds(self.attempts, run.engine.system.random)
+        if isinstance(error, RetryAfter):
+            seconds = max(seconds, min(error.seconds, self.retry.cap_seconds))
         self.next_ms = now_ms + round(seconds * 1000)
         _log.info("%s failed, next in %.3f s: %s", where, seconds, record, extra=fields)
         run.engine.attempt_failed(

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast import Counter, Fatal, Retry, Runtime, StepError, Workflow
+from holdfast import Counter, Fatal, Retry, RetryAfter, Runtime, StepError, Workflow
 from holdfast.actors.current_step import current_step
 from holdfast.actors.errors import RunFailed
 from holdfast.actors.workflow.journal import AttemptFailed, StepDone, StepFailed
@@ -780,3 +780,26 @@ async def test_a_long_sequence_of_plain_steps_needs_no_stack(rt: Runtime) -> Non
             return total
 
     assert await soon((await rt.start(PlainLoop, 400)).result()) == 400
+
+
+async def says_when(seconds: float) -> int:
+    """Fail once, as a server does that says when to ask again."""
+    step = current_step()
+    assert step is not None
+    if step.attempt == 1:
+        raise RetryAfter("busy", seconds)
+    return step.attempt
+
+
+class SaysWhen(Workflow):
+    async def run(self, seconds: float) -> int:
+        return await self.step(says_when, seconds, retry=Retry(1, 10, cap=60, jitter=0))
+
+
+@pytest.mark.parametrize(("said", "waited"), [(30, 30), (3, 10), (3600, 60)])
+async def test_retry_after(rt: Runtime, clock: ManualClock, said: int, waited: int) -> None:
+    """The next attempt comes as late as the server says, not earlier than the policy, nor beyond its cap."""
+    run = await rt.start(SaysWhen, float(said))
+    assert await play(rt, clock, run) == 2
+    (failed,) = [record for record in await run.history() if isinstance(record, AttemptFailed)]
+    assert failed.next_ms - failed.at_ms == waited * 1000
