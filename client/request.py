@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from ..actors.correlation import current_correlation_id
 from ..actors.ids import new_id
 from ..storage.errors import CallerError
 
@@ -53,7 +54,7 @@ class Request(Generic[T]):
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def headers(self, token: str | None) -> dict[str, str]:
-        """What goes along."""
+        """What goes along; from a step's body also the correlation id of its run."""
         headers = {"Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -61,6 +62,9 @@ class Request(Generic[T]):
             headers["Content-Type"] = "application/json"
         if self.key is not None:
             headers["Idempotency-Key"] = self.key
+        correlation_id = current_correlation_id()
+        if correlation_id is not None:
+            headers["X-Correlation-Id"] = correlation_id
         return headers
 
 

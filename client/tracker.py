@@ -41,6 +41,7 @@ class _Frame(msgspec.Struct):
     seq: int
     data: _Data
     version: int = _VERSION
+    more: bool = False
 
 
 _decode: Final = msgspec.json.Decoder(_Frame).decode
@@ -101,7 +102,7 @@ class Follower:
             return None
         self.since = frame.seq
         data = frame.data
-        return TrackerFrame(frame.type, frame.seq, data.runs, data.gone, data.workflows)
+        return TrackerFrame(frame.type, frame.seq, data.runs, data.gone, data.workflows, frame.more)
 
     def refused(
         self, status: int, headers: Mapping[str, str], body: bytes | bytearray | None

@@ -130,6 +130,8 @@ class TrackerFrame(msgspec.Struct, frozen=True):
     runs: list[RunUpdate]
     gone: list[GoneRun]
     workflows: list[WorkflowState]
+    more: bool = False
+    """Another frame comes at once, and runs may be further on already than their steps tell."""
 
 
 class RunList(msgspec.Struct, frozen=True):

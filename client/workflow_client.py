@@ -181,14 +181,14 @@ class WorkflowClient:
         self, workflow: str, id: RunId, since: int | None, give_up_seconds: float, until: float | None
     ) -> Generator[RunUpdate]:
         query = ask.run_query(workflow, id)
+        has_ended = False
         with closing(self._frames(query, since, give_up_seconds, until)) as frames:
             for frame in frames:
                 _check_there(frame, workflow, id)
                 for update in frame.runs:
+                    has_ended = update.run.has_ended
                     yield update
-                    if update.run.has_ended:
-                        return
-                if frame.gone:
+                if frame.gone or (has_ended and not frame.more):
                     return
 
     def watch(
@@ -380,14 +380,14 @@ class AsyncWorkflowClient:
         self, workflow: str, id: RunId, since: int | None, give_up_seconds: float, until: float | None
     ) -> AsyncGenerator[RunUpdate]:
         query = ask.run_query(workflow, id)
+        has_ended = False
         async with aclosing(self._frames(query, since, give_up_seconds, until)) as frames:
             async for frame in frames:
                 _check_there(frame, workflow, id)
                 for update in frame.runs:
+                    has_ended = update.run.has_ended
                     yield update
-                    if update.run.has_ended:
-                        return
-                if frame.gone:
+                if frame.gone or (has_ended and not frame.more):
                     return
 
     def watch(

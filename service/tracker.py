@@ -34,7 +34,7 @@ from .api.addresses import key_of
 from .api.asked import tenant_of
 from .origins import is_allowed
 from .refusals import problem, refusal
-from .tracker_frames import MAX_UPDATE_COMMITS, Wanted, snapshot, update
+from .tracker_frames import MadeUpdate, Wanted, snapshot, update
 from .websocket import CUT_OFF_SECONDS, refuse
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class TrackerSocket:
         self._access = access
         self._origins = origins
         self._watchers = 0
-        self._frames: OrderedDict[tuple[Wanted, int], tuple[str | None, int]] = OrderedDict()
+        self._frames: OrderedDict[tuple[Wanted, int, bool], MadeUpdate] = OrderedDict()
 
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one client until it is gone."""
@@ -129,12 +129,17 @@ class TrackerSocket:
         changes = self._runtime.changes
         at = since if since is not None and since <= self._runtime.store.durable else -1
         text: str | None
+        more = False
         while True:
             if at < changes.floor:
                 text, at = snapshot(self._runtime, wanted, limit)
+                more = False
             else:
                 await changes.wait(at)
-                text, at = self._update(wanted, at)
+                # Who was told that there is more gets to know when it has all.
+                made = self._update(wanted, at, always=more)
+                text, at = made.text, made.seq
+                more = made.more and (more or text is not None)
             if text is None:
                 continue
             sent = False
@@ -149,13 +154,12 @@ class TrackerSocket:
                 return TRY_AGAIN_LATER
             await anyio.sleep(PACE_SECONDS + self._watchers * _PACE_SECONDS_EACH)
 
-    def _update(self, wanted: Wanted, after: int) -> tuple[str | None, int]:
-        changes = self._runtime.changes
-        known = self._frames.get((wanted, after))
-        if known is not None and known[1] >= changes.newest:
+    def _update(self, wanted: Wanted, after: int, *, always: bool) -> MadeUpdate:
+        key = (wanted, after, always)
+        known = self._frames.get(key)
+        if known is not None and (known.more or known.seq >= self._runtime.changes.newest):
             return known
-        made = update(self._runtime, wanted, after, changes.read(after, MAX_UPDATE_COMMITS))
-        self._frames[wanted, after] = made
+        made = self._frames[key] = update(self._runtime, wanted, after, always=always)
         while len(self._frames) > _KEPT_FRAMES:
             self._frames.popitem(last=False)
         return made

@@ -1,24 +1,24 @@
 """What a tracker's client reads: JSON texts, version 1 (docs/tracker.md).
 
     {"type": "initial_data", "version": 1, "seq": 40, "data": {"runs": [...], "workflows": [...]}}
-    {"type": "update", "after": 40, "seq": 42, "data": {"runs": [...], "gone": [...], "workflows": [...]}}
+    {"type": "update", "after": 40, "seq": 42, "more": false,
+     "data": {"runs": [...], "gone": [...], "workflows": [...]}}
 
 `seq` is the number of a commit: a client that has a frame has seen all up to it, and may come back with it.
-A run in a frame is as it is when the frame is made, which may be later than `seq`; its steps are those that
-have changed.
+A run in a frame is as the last change in it left it, or with `more` as a later one did, which the next frame
+tells; its steps are those that have changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from ..actors.folder_view import decode_head
 from ..actors.run_info import info_of, run_info
-from ..actors.workflow.change_feed import Change, ChangedRun
+from ..actors.workflow.change_feed import ChangedRun
 from ..actors.workflow.head import RunHead
 from ..actors.workflow.journal import Record, decode_records, journal_prefix, position_key
 from ..actors.workflow.labels import NO_LABELS
@@ -118,6 +118,7 @@ class _Initial(msgspec.Struct, frozen=True, tag_field="type", tag="initial_data"
 class _Update(msgspec.Struct, frozen=True, tag_field="type", tag="update"):
     after: int
     seq: int
+    more: bool
     data: dict[str, object]
 
 
@@ -167,28 +168,40 @@ def _whole(runtime: Runtime, type_number: bytes, key: bytes, head: RunHead) -> R
     return RunFrame(view_info(run_info(ref, head)), True, view_steps(records, outputs=False), [])
 
 
-def update(
-    runtime: Runtime, wanted: Wanted, after: int, rows: Iterable[tuple[int, Change]]
-) -> tuple[str | None, int]:
-    """What rows of the feed tell of wanted runs, None for nothing; and the commit up to which that is.
+class MadeUpdate(NamedTuple):
+    """An update that was made."""
 
-    There is at least one row.
+    text: str | None
+    """None where there is nothing to tell."""
+    seq: int
+    more: bool
+    """There are further changes already: the runs may be further on than what is told of them."""
+
+
+def update(runtime: Runtime, wanted: Wanted, after: int, *, always: bool) -> MadeUpdate:
+    """What the feed tells of wanted runs behind a commit; with `always` also that there is nothing.
+
+    Changes and runs are read from one view.  So where these are all changes that there are, each run is as
+    the last of them left it.
     """
     changed: dict[tuple[bytes, bytes], ChangedRun] = {}
     gone: dict[tuple[bytes, bytes], ChangedRun] = {}
     types: dict[str, None] = {}
     seq, records = after, 0
-    for number, change in rows:
-        told = sum(len(one.positions) for one in change.runs)
-        if records and records + told > MAX_UPDATE_RECORDS:
-            break
-        seq, records = number, records + told
-        types.update(dict.fromkeys(change.types))
-        for one in change.runs:
-            if wanted.may_mean(runtime.actor_types.name_of(one.type), one.key):
-                _merge(changed, gone, one)
     runs: list[RunFrame] = []
     with runtime.store.durable_view() as view:
+        rows = runtime.changes.read_in(view, after, MAX_UPDATE_COMMITS + 1)
+        more = len(rows) > MAX_UPDATE_COMMITS
+        for number, change in rows[:MAX_UPDATE_COMMITS]:
+            told = sum(len(one.positions) for one in change.runs)
+            if records and records + told > MAX_UPDATE_RECORDS:
+                more = True
+                break
+            seq, records = number, records + told
+            types.update(dict.fromkeys(change.types))
+            for one in change.runs:
+                if wanted.may_mean(runtime.actor_types.name_of(one.type), one.key):
+                    _merge(changed, gone, one)
         for one in changed.values():
             run = _changed(runtime, view, wanted, one)
             if run is not None:
@@ -203,10 +216,10 @@ def update(
         )
     ]
     workflows = [WorkflowFrame(name, *stored_standing(runtime, name)) for name in types]
-    if not (runs or left or workflows):
-        return None, seq
-    frame = _Update(after, seq, {"runs": runs, "gone": left, "workflows": workflows})
-    return _encode(frame).decode(), seq
+    if not (runs or left or workflows or always):
+        return MadeUpdate(None, seq, more)
+    frame = _Update(after, seq, more, {"runs": runs, "gone": left, "workflows": workflows})
+    return MadeUpdate(_encode(frame).decode(), seq, more)
 
 
 def _merge(

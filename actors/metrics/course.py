@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -102,13 +103,19 @@ class Recorder:
 
     def want(self) -> None:
         """Record from now on, or from the opening of the runtime on."""
+        if self._wanted:
+            return
         self._wanted = True
-        if self._timer is None and self._runtime.is_open:
+        if not self._runtime.is_open:
+            return
+        if get_ident() == self._runtime.thread_id:
             self.start()
+        else:  # an app may be made anywhere
+            self._runtime.loop.call_soon_threadsafe(self.start)
 
     def start(self) -> None:
         """The runtime is open."""
-        if self._wanted and self._timer is None:
+        if self._wanted and self._timer is None and self._runtime.is_open:
             self.totals.append(self._now())
             self._later()
 

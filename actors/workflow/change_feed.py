@@ -36,6 +36,7 @@ from .workflow_type import WorkflowType
 if TYPE_CHECKING:
     from ...runtime.actor_type import ActorType
     from ...storage.group_commit import Batch, Writes
+    from ...storage.store import DurableView
     from ..system import Runtime
 
 KEEP_SECONDS: Final = 900.0
@@ -312,8 +313,13 @@ class ChangeFeed:
 
     def read(self, after: int, limit: int) -> list[tuple[int, Change]]:
         """Durable changes behind a commit, each with its own, oldest first."""
+        with self._system.store.durable_view() as view:
+            return self.read_in(view, after, limit)
+
+    def read_in(self, view: DurableView, after: int, limit: int) -> list[tuple[int, Change]]:
+        """The same, as of a view: what else is read of it fits the changes, if these are all."""
         start, end = change_key(max(after, self._begin) + 1), next_prefix(layout.CHANGE)
-        rows = self._system.store.scan(start, end, limit=limit, durable_only=True)
+        rows = view.scan(start, end, False, limit)
         return [(int.from_bytes(key[1:], "big"), _decode(stored)) for key, stored in rows]
 
     async def wait(self, after: int) -> None:

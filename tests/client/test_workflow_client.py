@@ -113,6 +113,25 @@ async def test_a_stream_ends_with_its_run(ask: Ask) -> None:
     assert [step.name for step in again[0].steps] == ["step-0", "step-1", "step-2"]
 
 
+@pytest.mark.parametrize("commits", [1, 2, 500])
+async def test_a_stream_tells_all_before_its_end(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, commits: int
+) -> None:
+    """However many commits are one frame: all steps and progress are there when the stream ends."""
+    monkeypatch.setattr("holdfast.service.tracker_frames.MAX_UPDATE_COMMITS", commits)
+    await ask("set_workflow_status", "ServedSteps", "paused")
+    run_id = await ask("start", "ServedSteps", 6)
+    streaming = asyncio.create_task(ask("stream", "ServedSteps", run_id))
+    await ask("set_workflow_status", "ServedSteps", "active")
+    async with asyncio.timeout(30):
+        updates = await streaming
+    told = [event.number for one in updates for event in one.progress]
+    if updates[0].run.status == "queued":  # it followed from the beginning
+        assert told == list(range(1, 7))
+    done = {step.name for one in updates for step in one.steps if step.status == "complete"}
+    assert done == {f"step-{n}" for n in range(6)}
+
+
 async def test_keys_that_are_no_texts(ask: Ask, rt: Runtime) -> None:
     """Runs whose ids are numbers, tuples and odd texts are found, and followed."""
     for key in (7, ("a", 1), "~x", "a/b"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from holdfast import HubSocket, Runtime, WebSocketHub, Workflow, current_correlation_id
+from holdfast.client import AsyncWorkflowClient
 from holdfast.service import Token, http_app, serve_websocket
 from tests.service.support import serving
 
@@ -69,6 +70,28 @@ async def test_refused(host: str) -> None:
         refused = await client.get("/health", headers={"X-Correlation-Id": "x" * 1000})
     assert refused.status_code == 400
     assert "a correlation id" in refused.json()["detail"]
+
+
+async def asks_on(url: str) -> None:
+    """What a step's body asks another service."""
+    async with AsyncWorkflowClient(url, token=OPERATOR.secret) as client:
+        await client.start("CorrelatedRun", id="asked")
+
+
+class CorrelatedAsker(Workflow):
+    async def run(self, url: str) -> None:
+        await self.step(asks_on, url)
+
+
+async def test_client(host: str, folder: Path) -> None:
+    """What a step asks by the client has its run's id on the other side."""
+    async with Runtime(folder.with_name("other")) as rt:
+        run = await rt.start(CorrelatedAsker, f"http://{host}", correlation_id="c-4")
+        await run.result()
+    headers = {"Authorization": f"Bearer {OPERATOR.secret}"}
+    async with httpx.AsyncClient(base_url=f"http://{host}", trust_env=False, headers=headers) as client:
+        looked = await client.get("/runs/CorrelatedRun/asked")
+    assert looked.json()["run"]["correlation_id"] == "c-4"
 
 
 async def test_socket(host: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from holdfast import Retry, RunFailed, Runtime, Workflow
 from holdfast.actions import HttpAnswer, http
 from holdfast.actors.actions.http_action import MAX_ANSWER_BYTES
 from holdfast.actors.errors import HttpFailed, HttpRefused, InvalidParameters
+from holdfast.telemetry import Telemetry
 
 
 class Request(NamedTuple):
@@ -103,6 +105,18 @@ async def test_an_answer_is_the_result_of_the_step(server: Server, folder: Path)
     assert (asked.line, asked.body) == ("POST /pay?x=1 HTTP/1.1", b'{"cents":3}')
     assert (asked.headers["x-tenant"], asked.headers["content-type"]) == ("acme", "application/json")
     assert "#http#1" in asked.headers["idempotency-key"]
+
+
+async def test_the_trace_goes_along(server: Server, folder: Path) -> None:
+    """Where somebody traces, a request bears its attempt's span; else nothing of that."""
+    telemetry = Telemetry(TracerProvider())
+    async with Runtime(folder, telemetry=telemetry) as rt:
+        await (await rt.start(Asks, f"{server.url}/pay")).result()
+    async with Runtime(folder) as rt:
+        await (await rt.start(Asks, f"{server.url}/pay")).result()
+    traced, plain = server.requests
+    assert traced.headers["traceparent"].startswith("00-")
+    assert "traceparent" not in plain.headers
 
 
 async def test_what_may_be_otherwise_next_time_is_tried_again(server: Server, folder: Path) -> None:

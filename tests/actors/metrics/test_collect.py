@@ -1,12 +1,29 @@
 """What `rt.metrics()` tells is what happened."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from holdfast import Actor, Counter, Queue, Retry, RunFailed, Runtime, Workflow, shared
+from holdfast import (
+    Actor,
+    Alarm,
+    Counter,
+    Limits,
+    Overloaded,
+    Queue,
+    Retry,
+    RunFailed,
+    Runtime,
+    WebSocketHub,
+    Workflow,
+    shared,
+)
+from holdfast.actors.hub.hub_socket import MAX_OUTBOX_FRAMES
+from holdfast.actors.metrics.metrics import HubMetrics, MailboxMetrics
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.errors import NotRunning
+from tests.actors.workflow.support import until
 
 
 class MetricsFails(Actor):
@@ -133,3 +150,83 @@ async def test_only_while_open(tmp_path: Path) -> None:
     rt = Runtime(tmp_path / "data")
     with pytest.raises(NotRunning):
         rt.metrics()
+
+
+class MetricsRings(Actor):
+    async def ring(self, seconds: int) -> None:
+        self.alarms.set(seconds, "ring")
+
+    async def hold(self) -> None:
+        await held.wait()
+
+    async def on_alarm(self, alarm: Alarm) -> None:
+        rings.append(alarm.name)
+        if len(rings) == 1:
+            raise ValueError("the first time")
+
+
+held = asyncio.Event()
+rings: list[str] = []
+
+
+async def test_alarms(tmp_path: Path) -> None:
+    """Alarms that fired, those that failed, and how late they were."""
+    rings.clear()
+    clock = ManualClock()
+    async with Runtime(tmp_path / "data", clock=clock) as rt:
+        await rt.get(MetricsRings, "a").ring(10)
+        clock.advance(10)
+        await until(lambda: rt.metrics().alarms.failed == 1)
+        clock.advance(10)
+        await until(lambda: rt.metrics().alarms.fired == 2)
+        alarms = rt.metrics().alarms
+    assert (alarms.failed, alarms.dead, alarms.lateness_seconds.count) == (1, 0, 2)
+
+
+async def test_mailbox(tmp_path: Path) -> None:
+    """Calls that wait, that waited, and that found the mailbox full."""
+    held.clear()
+    async with Runtime(tmp_path / "data", limits=Limits(max_mailbox=1)) as rt:
+        ref = rt.get(MetricsRings, "a")
+        calls = [asyncio.ensure_future(ref.hold()) for _ in range(3)]
+        await until(calls[2].done)
+        with pytest.raises(Overloaded):
+            await calls[2]
+        assert rt.metrics().mailboxes == MailboxMetrics(waiting=1, waits=1, refused=1)
+        held.set()
+        await asyncio.gather(*calls[:2])
+        assert rt.metrics().mailboxes.waiting == 0
+
+
+async def test_memory(tmp_path: Path) -> None:
+    """Actors that were loaded, and that left since there were too many."""
+    async with Runtime(tmp_path / "data", limits=Limits(max_active=2)) as rt:
+        for key in range(10):
+            await rt.get(Counter, key).increment()
+        memory = rt.metrics().memory
+    assert memory.loaded == 10
+    assert memory.loaded - memory.evicted == memory.activations
+
+
+async def test_hub(tmp_path: Path) -> None:
+    """Clients that are connected, frames that they took, and those that were too slow."""
+    async with Runtime(tmp_path / "data") as rt:
+        hub = rt.get(WebSocketHub, "a")
+        async with rt.sockets.connect(hub, topics={"t": None}) as socket:
+            await hub.publish("t", 1)
+            frames = await socket.next_frames() or []
+            assert rt.metrics().hub == HubMetrics(sockets=1, frames=len(frames), cut_off=0)
+            for _ in range(MAX_OUTBOX_FRAMES + 1):
+                await hub.publish("t", 2)
+            assert rt.metrics().hub.cut_off == 1
+        assert rt.metrics().hub.sockets == 0
+
+
+async def test_store(tmp_path: Path) -> None:
+    """The room that there is."""
+    async with Runtime(tmp_path / "data", quota_bytes=1 << 30) as rt:
+        await rt.get(Counter, "a").increment()
+        store = rt.metrics().store
+    assert 0 < store.used_bytes < store.map_bytes
+    assert store.quota_bytes == 1 << 30
+    assert store.free_bytes > 0

@@ -1,5 +1,6 @@
 """The course of metrics: a point each ten seconds, a long one each five minutes, and no more than fit."""
 
+import asyncio
 from pathlib import Path
 
 from holdfast import Queue, Retry, RunFailed, Runtime, Workflow
@@ -78,3 +79,13 @@ async def test_asked_before_it_is_open(tmp_path: Path) -> None:
     async with Runtime(tmp_path / "data", clock=clock) as rt:
         clock.advance(POINT_SECONDS)
         assert rt.metrics_course().points == ()
+
+
+async def test_asked_from_another_thread(tmp_path: Path) -> None:
+    """An app may be made in any thread; the course begins in the runtime's own."""
+    clock = ManualClock()
+    async with Runtime(tmp_path / "data", clock=clock) as rt:
+        await asyncio.to_thread(rt.recorder.want)
+        await asyncio.sleep(0)
+        clock.advance(POINT_SECONDS)
+        assert len(rt.metrics_course().points) == 1
