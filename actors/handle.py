@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .workflow.control import Control
     from .workflow.head import RunStatus
     from .workflow.progress import ProgressEvent
+    from .workflow.updates import Update
     from .workflow.workflow import Workflow
     from .workflow.workflow_type import WorkflowType
     from .workflow_calls import WorkflowCalls
@@ -205,15 +206,22 @@ class Run(Generic[Out]):
         while the run is paused or stuck.
         """
         self._must_exist()
-        messages = self._runtime.engine.messages
-        return await messages.update(self._ref, _method_name(method), args, kwargs, new_id(), None)
+        messages, name = self._runtime.engine.messages, _method_name(method)
+        done = await messages.update(self._ref, name, args, kwargs, new_id(), None, self._tenant)
+        return done.result()
 
     async def update_once(self, method: object, id: str, /, *args: object, user: str | None = None) -> object:
         """As `update`, under an id that the run takes once: who asks again with it gets the same reply."""
+        return (await self.settle_update(method, id, *args, user=user)).result()
+
+    async def settle_update(
+        self, method: object, id: str, /, *args: object, user: str | None = None
+    ) -> Update:
+        """As `update_once`, but what the method raised is told, so that it isn't taken for a refusal."""
         self._must_exist()
         check_event_id(id)
-        messages = self._runtime.engine.messages
-        return await messages.update(self._ref, _method_name(method), args, {}, id, user)
+        messages, name = self._runtime.engine.messages, _method_name(method)
+        return await messages.update(self._ref, name, args, {}, id, user, self._tenant)
 
     @overload
     async def query(
@@ -356,7 +364,13 @@ class Run(Generic[Out]):
         if isinstance(caller, Turn) and caller.shared and not caller.over:
             raise CallerError(f"a @shared method can't change run {self._ref}; take the mark away")
         engine = self._runtime.engine
-        number = await engine.in_callback(lambda: verb(engine.control))
+
+        def do() -> int:
+            # By now the run may have been erased and another tenant's begun under its id.
+            self._must_be_mine()
+            return verb(engine.control)
+
+        number = await engine.in_callback(do)
         await self._runtime.store.wait_durable(number)
 
     def _encoded_input(self, value: object) -> bytes | None:
@@ -376,8 +390,11 @@ class Run(Generic[Out]):
             and self._runtime.store.get(self._ref.directory_key) is None
         ):
             raise RunNotFound(f"there is no run {self._ref}")
+        self._must_be_mine()
+
+    def _must_be_mine(self) -> None:
         if self._tenant is not None:
-            activation = activation or self._runtime.directory.activate(self._ref)
+            activation = self._ref.activation or self._runtime.directory.activate(self._ref)
             self._runtime.engine.messages.check_tenant(activation, self._tenant)
 
     def __repr__(self) -> str:

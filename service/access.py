@@ -12,12 +12,16 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, Literal, TypeAlias, cast, get_args
+from math import ceil, inf
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from starlette.requests import HTTPConnection
 
 from ..actors.workflow.labels import check_label
 from ..storage.errors import CallerError
+
+if TYPE_CHECKING:
+    from .pace import Pace
 
 Role: TypeAlias = Literal["viewer", "operator"]
 MIN_SECRET_CHARACTERS: Final = 16
@@ -35,6 +39,8 @@ class Token:
     name     who is told in the audit to have done it
     role     a viewer sees; an operator also starts, sends and controls
     tenant   nothing of anybody else's is there for it
+    per_second   requests that it may make in the long run; None: as many as it likes
+    burst    of them at once; without it as many as in a second
 
     Raises `CallerError`.
     """
@@ -43,6 +49,8 @@ class Token:
     name: str
     role: Role = "viewer"
     tenant: str | None = None
+    per_second: float | None = None
+    burst: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be sent in a header, or is guessed too easily."""
@@ -62,6 +70,18 @@ class Token:
             raise CallerError(f"token {self.name}: role is viewer or operator; got {self.role!r}")
         if self.tenant is not None:
             check_label(self.tenant, "a tenant")
+        rate, burst = cast("object", self.per_second), cast("object", self.burst)
+        if rate is not None and (type(rate) not in (int, float) or not 0 < cast("float", rate) < inf):
+            raise CallerError(f"token {self.name}: per_second is a number above 0; got {rate!r}")
+        if burst is not None and (rate is None or type(burst) is not int or burst < 1):
+            raise CallerError(
+                f"token {self.name}: burst is a whole number from 1 on, beside per_second; got {burst!r}"
+            )
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks with it."""
+        return Caller(self.name, self.role, self.tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +125,12 @@ class Access:
         caller.must_be(role)
         return caller
 
+    def limit(self, pace: Pace) -> None:
+        """Give a pace the rates of these tokens."""
+        for _, token in self._tokens:
+            if token.per_second is not None:
+                pace.limit(token.caller, token.per_second, token.burst or ceil(token.per_second))
+
     def known(self, secret: str) -> Caller:
         """Whose token it is; raises `NoToken`."""
         given = _digest(secret.strip())
@@ -114,7 +140,7 @@ class Access:
                 found = token
         if found is None:
             raise NoToken("this token is not known here")
-        return Caller(found.name, found.role, found.tenant)
+        return found.caller
 
 
 def _digest(secret: str) -> bytes:

@@ -10,8 +10,7 @@ This file alone knows all endpoints.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from contextlib import nullcontext
+from collections.abc import Collection, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -21,28 +20,30 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 
-from ..actors.correlation import CORRELATION_ID
-from ..storage.errors import HoldfastError
 from .access import Access, Token
 from .api.actors import ActorsApi
 from .api.audit import AuditApi
 from .api.dead_letters import DeadLettersApi
 from .api.events import EventsApi
+from .api.health import HealthApi
 from .api.metrics import MetricsApi
+from .api.openapi import OpenApi
 from .api.queues import QueuesApi
 from .api.runs import RunsApi
 from .api.schedules import SchedulesApi
 from .api.workflows import WorkflowsApi
-from .bodies import CORRELATION_HEADER, MAX_BODY_BYTES, answer, given_correlation_id
-from .origins import is_allowed
-from .refusals import problem, refusal
+from .bodies import MAX_BODY_BYTES
+from .door import Door
+from .endpoint import AnyEndpoint
+from .pace import MAX_IN_PROGRESS
+from .refusals import problem
+from .request_head import BoundedHead
 from .tracker import TrackerSocket
 
 if TYPE_CHECKING:
     from ..actors.system import Runtime
-    from ..actors.tracing import RunTracing
 
 EVENT_QUEUE = "event-queue"
 
@@ -54,6 +55,7 @@ def http_app(
     origins: Collection[str] = (),
     event_queue: str = EVENT_QUEUE,
     max_body_bytes: int = MAX_BODY_BYTES,
+    max_in_progress: int = MAX_IN_PROGRESS,
     pages: bool = False,
     frame_ancestors: Collection[str] = (),
     open_metrics: bool = False,
@@ -64,6 +66,7 @@ def http_app(
     origins   pages of other hosts that may ask; pages of this host, and programs, always may
     event_queue   where `POST /events` puts them
     max_body_bytes   a longer body gets 413
+    max_in_progress   requests at once; more get 503
     pages     whether there are pages for people, at `/ui/`; they need Jinja2
     frame_ancestors   origins whose pages may show those in a frame
     open_metrics   `/metrics` needs no token, so that a Prometheus without one can read it
@@ -71,29 +74,8 @@ def http_app(
     `/health` and `/ready` need no token.  Raises `CallerError` for tokens that can't be.
     """
     access = Access(tokens)
-    runs = RunsApi(runtime, access, max_body_bytes)
-    letters = DeadLettersApi(runtime, access, max_body_bytes)
-    queues = QueuesApi(runtime, access, max_body_bytes)
-    schedules = SchedulesApi(runtime, access, max_body_bytes)
-    audit = AuditApi(runtime, access)
-    actors = ActorsApi(runtime, access, max_body_bytes)
-    workflows = WorkflowsApi(runtime, access, runs, max_body_bytes)
-    events = EventsApi(runtime, access, max_body_bytes, event_queue)
-    metrics = MetricsApi(runtime, access, is_open=open_metrics)
-
-    async def health(request: Request) -> Response:
-        return answer({"status": "ok"})
-
-    async def ready(request: Request) -> Response:
-        try:
-            runtime.check_open()
-            runtime.store.environment.check_usable()
-        except HoldfastError:
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the runtime is not open")
-        return answer({"status": "ready"})
-
-    def route(method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
-        return Route(path, _guarded(endpoint, origins, runtime.telemetry), methods=[method])
+    door = Door(access, origins, max_body_bytes, max_in_progress, runtime.telemetry)
+    endpoints = _endpoints(runtime, access, event_queue, max_body_bytes, open_metrics)
 
     pages_below: list[BaseRoute] = []
     if pages:
@@ -110,51 +92,12 @@ def http_app(
     app = Starlette(
         routes=[
             *pages_below,
-            route("GET", "/health", health),
-            route("GET", "/ready", ready),
-            route("POST", "/events", events.post),
-            route("GET", "/runs", runs.list),
-            route("POST", "/runs", runs.start),
-            route("GET", "/runs/{workflow}/{id:path}", runs.look),
-            route("GET", "/history/{workflow}/{id:path}", runs.history),
-            route("POST", "/runs/events/{workflow}/{id:path}", runs.send),
-            route("POST", "/runs/updates/{workflow}/{id:path}", runs.update),
-            route("POST", "/runs/control/{verb}/{workflow}/{id:path}", runs.control),
-            route("GET", "/dead-letters", letters.list),
-            route("GET", "/dead-letters/causes", letters.causes),
-            route("GET", "/dead-letters/{letter}", letters.look),
-            route("POST", "/dead-letters/control/{verb}", letters.control_all),
-            route("POST", "/dead-letters/control/{verb}/{letter}", letters.control),
-            route("GET", "/queues", queues.list),
-            route("GET", "/queues/messages/{name:path}", queues.messages),
-            route("POST", "/queues/messages/{name:path}", queues.send),
-            route("POST", "/queues/control/{verb}/{name:path}", queues.control),
-            route("GET", "/queues/{name:path}", queues.look),
-            route("GET", "/schedules", schedules.list),
-            route("POST", "/schedules/control/{verb}/{name:path}", schedules.control),
-            route("GET", "/schedules/{name:path}", schedules.look),
-            route("GET", "/audit", audit.list),
-            route("GET", "/actors", actors.types),
-            route("GET", "/actors/schema/{type}", actors.schema),
-            route("POST", "/actors/call/{type}/{key:path}", actors.call),
-            route("POST", "/actors/edit/{type}/{key:path}", actors.edit),
-            route("GET", "/actors/{type}", actors.keys),
-            route("GET", "/actors/{type}/{key:path}", actors.look),
-            route("GET", "/workflows", workflows.list),
-            route("POST", "/workflows/status/{workflow}", workflows.set_status),
-            route("POST", "/workflows/metadata/{workflow}", workflows.set_metadata),
-            # The same under the names of a tracker (docs/tracker.md).
-            route("GET", "/api/tracker/runs", runs.list),
-            route("POST", "/api/tracker/runs", workflows.start),
-            route("GET", "/api/tracker/runs/{workflow}/{id:path}", runs.look),
-            route("POST", "/api/tracker/control/{verb}/{workflow}/{id:path}", runs.control),
+            *map(door.route, endpoints),
             WebSocketRoute("/api/tracker-websocket", TrackerSocket(runtime, access, origins).serve),
-            route("GET", "/metrics", metrics.text),
-            route("GET", "/metrics/now", metrics.now),
-            route("GET", "/metrics/course", metrics.course),
         ],
         exception_handlers={HTTPException: _no_such_address},
         middleware=[
+            Middleware(BoundedHead),
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(origins),
@@ -167,7 +110,7 @@ def http_app(
                     "Traceparent",
                 ],
                 expose_headers=["Location", "Retry-After", "X-Correlation-Id"],
-            )
+            ),
         ],
     )
     # To where a Host header says, it would be.
@@ -175,32 +118,24 @@ def http_app(
     return app
 
 
-def _guarded(
-    endpoint: Callable[[Request], Awaitable[Response]],
-    origins: Collection[str],
-    telemetry: RunTracing | None,
-) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint whose errors are told in one shape, and which pages of strangers can't use."""
-
-    async def guarded(request: Request) -> Response:
-        try:
-            if not is_allowed(request, origins):
-                raise PermissionError("pages of this origin may not ask")
-            correlation_id = given_correlation_id(request, None)
-            if correlation_id is not None:
-                CORRELATION_ID.set(correlation_id)  # of this request's task alone
-            with nullcontext() if telemetry is None else telemetry.incoming(request.headers):
-                response = await endpoint(request)
-            if correlation_id is not None:
-                response.headers.setdefault(CORRELATION_HEADER, correlation_id)
-        except Exception as error:
-            response = refusal(error)
-        # No cache keeps it, and no browser takes it for anything but what it says it is.
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
-    return guarded
+def _endpoints(
+    runtime: Runtime, access: Access, event_queue: str, max_body_bytes: int, open_metrics: bool
+) -> list[AnyEndpoint]:
+    """What the service can be asked; the first that an address fits is meant."""
+    runs = RunsApi(runtime)
+    endpoints = [
+        *HealthApi(runtime).endpoints(),
+        *EventsApi(runtime, event_queue).endpoints(),
+        *runs.endpoints(),
+        *DeadLettersApi(runtime, access, max_body_bytes).endpoints(),
+        *QueuesApi(runtime, access, max_body_bytes).endpoints(),
+        *SchedulesApi(runtime, access, max_body_bytes).endpoints(),
+        *AuditApi(runtime, access).endpoints(),
+        *ActorsApi(runtime, access, max_body_bytes).endpoints(),
+        *WorkflowsApi(runtime, access, runs, max_body_bytes).endpoints(),
+        *MetricsApi(runtime, access, is_open=open_metrics).endpoints(),
+    ]
+    return [*OpenApi(endpoints).endpoints(), *endpoints]
 
 
 async def _no_such_address(request: Request, error: Exception) -> Response:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 import anyio
 import msgspec
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from ..actors.workflow.labels import check_label
 from ..runtime.codec import BAD_VALUE, reason
 
 Body = TypeVar("Body")
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_SECONDS: Final = 30.0
 MAX_FORM_FIELDS: Final = 1_000
-REPLY_SECONDS: Final = 30.0
-CORRELATION_HEADER: Final = "X-Correlation-Id"
-# How soon it shows that who waits for a reply is gone.
-LOOK_SECONDS: Final = 0.5
+# Where a request's scope has the type that its endpoint declares.
+DECLARED_BODY: Final = "holdfast.body"
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -41,6 +36,7 @@ async def read_body(request: Request, kind: type[Body], max_bytes: int) -> Body:
     Raises `BadBody`: 415 for another type of content, 413 for more than `max_bytes`, 408 when it takes longer
     than `BODY_SECONDS` to come, 400 with the path of the field for what doesn't fit.
     """
+    assert request.scope.get(DECLARED_BODY) is kind, "the declared body is the one that is read"
     content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if content_type != "application/json":
         # Also what keeps a page of another host from sending a form with somebody's rights.
@@ -107,33 +103,6 @@ async def read_form(request: Request, max_bytes: int) -> Form:
         raise BadBody(HTTPStatus.BAD_REQUEST, f"the form: {error}") from error
     # Browsers send the ends of lines as Windows has them.
     return Form([(name, value.replace("\r\n", "\n")) for name, value in given])
-
-
-class NoReply(Exception):
-    """Work gave nothing in time; not a TimeoutError, which may be what it raises itself."""
-
-
-async def until_gone(request: Request, work: Awaitable[Body]) -> Body:
-    """What `work` gives, as long as the client waits for it, and for `REPLY_SECONDS` at most.
-
-    Raises `NoReply` then; work that somebody else does goes on.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        with anyio.move_on_after(REPLY_SECONDS):
-            while not task.done() and not await request.is_disconnected():
-                await asyncio.wait((task,), timeout=LOOK_SECONDS)
-        if not task.done():
-            raise NoReply
-        return task.result()
-    finally:
-        task.cancel()
-
-
-def given_correlation_id(request: HTTPConnection, asked: str | None) -> str | None:
-    """The correlation id of a request; raises `InvalidValue` for one that no line of a log should hold."""
-    given = asked or request.headers.get(CORRELATION_HEADER)
-    return None if given is None else check_label(given, "a correlation id")
 
 
 def answer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from math import ceil
 
 import msgspec
 from starlette.responses import Response
@@ -14,11 +15,21 @@ from ..runtime.errors import NotRunning, PrivateMethod, UnknownActorType, Unknow
 from ..storage.errors import CallerError, Overloaded, StorageClosed, StorageFull
 from .access import NoToken
 from .bodies import BadBody
+from .pace import TooBusy, TooMany
 
 _log = logging.getLogger("holdfast.service")
 LATER_SECONDS = 5
 _CONFLICTS = (QueueDraining, RunEnded, RunExists, UpdateRefused, WorkflowRetired, WrongStatus)
 MAX_DETAIL_CHARACTERS = 4_000
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The body of a refusal."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
 
 
 def refusal(error: Exception) -> Response:
@@ -38,6 +49,12 @@ def refusal(error: Exception) -> Response:
         return problem(HTTPStatus.FORBIDDEN, message_text(error))
     if isinstance(error, BadBody):
         return problem(error.status, message_text(error))
+    if isinstance(error, TooMany | TooBusy):
+        busy = isinstance(error, TooBusy)
+        status = HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.TOO_MANY_REQUESTS
+        response = problem(status, message_text(error))
+        response.headers["Retry-After"] = str(ceil(error.seconds))
+        return response
     if isinstance(error, CallerError):
         return problem(_status_of(error), message_text(error))
     _log.error("a request failed", exc_info=error)
@@ -57,7 +74,7 @@ def _status_of(error: CallerError) -> HTTPStatus:
 def problem(status: HTTPStatus, detail: str) -> Response:
     """A problem without a type of its own."""
     detail = cut(clean(detail), MAX_DETAIL_CHARACTERS)
-    told = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
+    told = Problem("about:blank", status.phrase, int(status), detail)
     headers: dict[str, str] = {}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(LATER_SECONDS)

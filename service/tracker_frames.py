@@ -30,7 +30,7 @@ from ..runtime.clock import moment
 from ..runtime.codec import decode_to_show
 from ..storage import layout
 from ..storage.keys import decode_key, next_prefix
-from .api.run_views import StepView, view_info, view_steps
+from .api.run_views import InfoView, StepView, view_info, view_steps
 
 if TYPE_CHECKING:
     from ..actors.system import Runtime
@@ -84,7 +84,7 @@ class ProgressView(msgspec.Struct, frozen=True):
 class RunFrame(msgspec.Struct, frozen=True):
     """A run in a frame."""
 
-    run: dict[str, object]
+    run: InfoView
     begins: bool
     """Forget what was known of its steps: it begins, perhaps anew, or this is a snapshot."""
     steps: list[StepView]

@@ -18,8 +18,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..actors.correlation import CORRELATION_ID
 from ..actors.hub.hub_socket import ABNORMAL, TOO_BIG, HubSocket
-from .bodies import given_correlation_id
 from .closing import wait_time_up
+from .correlation import given_correlation_id
 from .origins import is_allowed
 from .refusals import problem, refusal
 from .topics import hub_ref, wanted_topics

@@ -111,8 +111,12 @@ class Messages:
         kwargs: dict[str, object],
         id_: str,
         user: str | None,
-    ) -> object:
-        """Validate, record, run, and return the reply when it is durable; raises what the method raises."""
+        tenant: str | None = None,
+    ) -> Update:
+        """Validate, record, run, and return what came of it when that is durable.
+
+        tenant   whose run it must be, until the update is recorded
+        """
         engine, kind = self._engine, cast("WorkflowType", ref.type)
         found = kind.updates.get(name)
         if found is None:
@@ -132,7 +136,7 @@ class Messages:
             if update is not None:
                 _check_same(ref, update, name, encoded)
                 if update.is_done:
-                    return await self._reply(update, activation.dep)
+                    return await self._settled(update, activation.dep)
             if update is None and found.validator is not None:
                 await self._validate(ref, found.validator, args, kwargs)
         waiter = self._waiting.get(key)  # others may have asked with this id meanwhile
@@ -140,17 +144,19 @@ class Messages:
             waiter = self._waiting[key] = engine.system.loop.create_future()
             record = UpdateAccepted(engine.system.clock.now_ms(), name, msgspec.Raw(encoded), id_, user)
             try:
-                await self._accept(ref, record)
+                await self._accept(ref, record, tenant)
             except HoldfastError as error:
                 self._fail(key, error)
         done, dep = await asyncio.shield(waiter)
         _check_same(ref, done, name, encoded)
-        return await self._reply(done, dep)
+        return await self._settled(done, dep)
 
-    async def _accept(self, ref: Ref, record: UpdateAccepted) -> None:
+    async def _accept(self, ref: Ref, record: UpdateAccepted, tenant: str | None) -> None:
         """Record an update, unless it is; raises why no reply will come."""
         engine = self._engine
         activation = must_go_on(engine, ref)
+        # While it was validated the run may have been erased and another tenant's begun under its id.
+        self.check_tenant(activation, tenant)
         run = live_run_of(activation)
         if run is None or not run.knows_update(record.id):
             id_key = activation.prefix(layout.EVENT_ID) + b"\0" + record.id.encode()
@@ -168,11 +174,9 @@ class Messages:
                 )
         self.done(run)
 
-    async def _reply(self, update: Update, dep: int) -> object:
+    async def _settled(self, update: Update, dep: int) -> Update:
         await self._engine.system.store.wait_durable(dep)
-        if update.error is not None:
-            raise update.error
-        return update.reply
+        return update
 
     async def _validate(
         self,

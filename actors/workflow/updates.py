@@ -69,6 +69,12 @@ class Update:
         self.reply: object = None
         self.error: BaseException | None = None
 
+    def result(self) -> object:
+        """The reply; raises what the method raised."""
+        if self.error is not None:
+            raise self.error
+        return self.reply
+
     def done(self, reply: object, error: BaseException | None) -> None:
         """The method returned, or raised."""
         self.reply, self.error, self.is_done = reply, error, True

@@ -25,11 +25,13 @@ from ...runtime.error_text import message_text
 from ...storage.errors import ActorError, CallerError, HoldfastError
 from ...storage.keys import Key
 from ..access import Access, Role
-from ..bodies import NoReply, answer, read_body, until_gone
+from ..bodies import answer, read_body
+from ..endpoint import AnyEndpoint, plain
 from ..refusals import problem
+from ..waiting import NoReply, until_gone
 from .actor_views import view_actor, view_keys, view_methods, view_types
 from .addresses import key_of
-from .asked import check_names, limit_of
+from .asked import PageQuery, check_names, limit_of
 
 if TYPE_CHECKING:
     from ...actors.system import Runtime
@@ -40,7 +42,7 @@ class CallActor(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a call: arguments in their order, or by name."""
 
     method: str
-    arguments: msgspec.Raw = msgspec.Raw(b"[]")
+    arguments: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"[]"))
     reason: str = ""
 
 
@@ -51,6 +53,12 @@ class EditActor(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
 
 
+class KeysQuery(PageQuery, frozen=True):
+    """Which actors are listed."""
+
+    prefix: str | None = None
+
+
 class ActorsApi:
     """The endpoints of actors."""
 
@@ -58,6 +66,31 @@ class ActorsApi:
         self._runtime = runtime
         self._access = access
         self._max_body_bytes = max_body_bytes
+
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them."""
+        return [
+            plain("GET", "/actors", "Types of actors that ever wrote here", self.types),
+            plain("GET", "/actors/schema/{type}", "The methods of a type, with schemas", self.schema),
+            plain(
+                "POST",
+                "/actors/call/{type}/{key:path}",
+                "Call a method of an actor; 422 with what it raised",
+                self.call,
+                role="operator",
+                body=CallActor,
+            ),
+            plain(
+                "POST",
+                "/actors/edit/{type}/{key:path}",
+                "Give fields of an actor other values",
+                self.edit,
+                role="operator",
+                body=EditActor,
+            ),
+            plain("GET", "/actors/{type}", "Stored actors of a type, by key", self.keys, query=KeysQuery),
+            plain("GET", "/actors/{type}/{key:path}", "One actor as it lies on disk", self.look),
+        ]
 
     async def types(self, request: Request) -> Response:
         """Actor types that ever wrote here."""

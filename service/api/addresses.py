@@ -2,11 +2,13 @@
 
 orders/7        the text itself, slashes and all
 ~7   ~["a",1]   behind a tilde the JSON of what is no text, or of a text that begins with one
+~"a\\u002f.."   so is a text with `.`, `..` or nothing between its slashes, which clients would shorten
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import re
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
@@ -15,6 +17,11 @@ from ...storage.errors import CallerError
 
 if TYPE_CHECKING:
     from ...runtime.address import ActorKey
+
+
+# A slash in JSON that is none in an address.
+_SLASH: Final = "\\u002f"
+_SHORTENED: Final = re.compile(r'["/]\.{0,2}["/]')
 
 
 class KeyPlace(msgspec.Struct, array_like=True, frozen=True):
@@ -52,6 +59,9 @@ def key_of(text: str) -> ActorKey:
 
 def address_of(key: ActorKey) -> str:
     """A key as an address has it, to be percent-encoded yet: `key_of` turned round."""
-    if isinstance(key, str) and not key.startswith("~"):
+    told = msgspec.json.encode(key).decode()
+    # Of `a/../b` clients and proxies make `b`, and of `a//b` `a/b`.
+    is_shortened = _SHORTENED.search(told) is not None
+    if isinstance(key, str) and not key.startswith("~") and not is_shortened:
         return key
-    return f"~{msgspec.json.encode(key).decode()}"
+    return f"~{told.replace('/', _SLASH) if is_shortened else told}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
+import msgspec
 from starlette.requests import Request
 
 from ...storage.errors import CallerError
@@ -12,6 +13,16 @@ from ..access import Caller
 
 MAX_LISTED: Final = 1_000
 DEFAULT_LISTED: Final = 100
+
+Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED, description="How many at most.")]
+Cursor: TypeAlias = Annotated[str, msgspec.Meta(description="`next` of the page before.")]
+
+
+class PageQuery(msgspec.Struct, frozen=True):
+    """Which part of a listing is asked for."""
+
+    limit: Limit = DEFAULT_LISTED
+    cursor: Cursor | None = None
 
 
 def check_names(request: Request, allowed: Collection[str]) -> None:

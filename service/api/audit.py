@@ -22,8 +22,9 @@ from ...storage.errors import CallerError
 from ..access import Access
 from ..bodies import answer
 from ..cursors import cursor_place, cursor_text
+from ..endpoint import AnyEndpoint, plain
 from .addresses import key_of
-from .asked import check_names, limit_of
+from .asked import PageQuery, check_names, limit_of
 
 if TYPE_CHECKING:
     from ...actors.system import Runtime
@@ -47,12 +48,34 @@ def view_audit(
     }
 
 
+class AuditQuery(PageQuery, frozen=True):
+    """Which deeds are listed."""
+
+    type: str | None = None
+    key: str | None = None
+    who: str | None = None
+    verb: str | None = None
+    since: str | None = None
+
+
 class AuditApi:
     """The endpoint of the audit."""
 
     def __init__(self, runtime: Runtime, access: Access) -> None:
         self._runtime = runtime
         self._access = access
+
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them."""
+        return [
+            plain(
+                "GET",
+                "/audit",
+                "Who did what to what, when and why, the newest first",
+                self.list,
+                query=AuditQuery,
+            ),
+        ]
 
     async def list(self, request: Request) -> Response:
         """Deeds, the newest first: to a type, to one actor of it, by somebody, of a verb, since a moment."""

@@ -34,8 +34,9 @@ from ...actors.errors import LetterNotFound
 from ...storage.errors import CallerError
 from ..access import Access, Caller
 from ..bodies import answer, read_body
+from ..endpoint import AnyEndpoint, plain
 from .addresses import key_of
-from .asked import check_names, limit_of, tenant_of
+from .asked import DEFAULT_LISTED, Limit, PageQuery, check_names, limit_of, tenant_of
 from .dead_letter_views import letter_address, view_causes, view_letters, view_whole_letter
 
 if TYPE_CHECKING:
@@ -66,6 +67,27 @@ class SettleLetters(msgspec.Struct, forbid_unknown_fields=True):
     limit: int = MAX_SETTLED
 
 
+class CausesQuery(msgspec.Struct, frozen=True):
+    """Of which dead letters the causes are counted."""
+
+    kind: LetterKind | None = None
+    type: str | None = None
+    key: str | None = None
+    cause: str | None = None
+    tenant: str | None = None
+    limit: Limit = DEFAULT_LISTED
+
+
+class LettersQuery(PageQuery, frozen=True):
+    """Which dead letters are listed."""
+
+    kind: LetterKind = "run"
+    type: str | None = None
+    key: str | None = None
+    cause: str | None = None
+    tenant: str | None = None
+
+
 class DeadLettersApi:
     """The endpoints of dead letters."""
 
@@ -73,6 +95,48 @@ class DeadLettersApi:
         self._runtime = runtime
         self._access = access
         self._max_body_bytes = max_body_bytes
+
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them."""
+        return [
+            plain(
+                "GET",
+                "/dead-letters",
+                "Dead letters of one kind, failed runs by default",
+                self.list,
+                query=LettersQuery,
+            ),
+            plain(
+                "GET",
+                "/dead-letters/causes",
+                "The same by cause, the most frequent first",
+                self.causes,
+                query=CausesQuery,
+            ),
+            plain(
+                "GET",
+                "/dead-letters/{letter}",
+                "One whole, with its content, and of a run its history",
+                self.look,
+            ),
+            plain(
+                "POST",
+                "/dead-letters/control/{verb}",
+                "Redrive or drop all that are meant; a dry run counts them",
+                self.control_all,
+                role="operator",
+                body=SettleLetters,
+            ),
+            plain(
+                "POST",
+                "/dead-letters/control/{verb}/{letter}",
+                "Redrive or drop one",
+                self.control,
+                role="operator",
+                body=SettleLetter,
+                answers={204: None},
+            ),
+        ]
 
     async def list(self, request: Request) -> Response:
         """Dead letters of one kind, failed runs by default."""

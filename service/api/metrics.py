@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from ..access import Access
 from ..bodies import answer
+from ..endpoint import AnyEndpoint, plain
 from ..refusals import problem
 
 if TYPE_CHECKING:
@@ -32,6 +33,21 @@ class MetricsApi:
         self._access = access
         self._is_open = is_open
         runtime.recorder.want()
+
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them."""
+        return [
+            plain(
+                "GET",
+                "/metrics",
+                "The metrics as Prometheus reads them",
+                self.text,
+                role=None if self._is_open else "viewer",
+                media="text/plain",
+            ),
+            plain("GET", "/metrics/now", "The metrics as JSON", self.now),
+            plain("GET", "/metrics/course", "How they went over the last hour and day", self.course),
+        ]
 
     async def text(self, request: Request) -> Response:
         """The metrics as Prometheus reads them."""

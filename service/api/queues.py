@@ -23,8 +23,9 @@ from ...actors.queue_purge import purge_in_slices
 from ...storage.errors import CallerError
 from ..access import Access, Role
 from ..bodies import answer, read_body
+from ..endpoint import AnyEndpoint, plain
 from .addresses import key_of
-from .asked import check_names, limit_of
+from .asked import PageQuery, check_names, limit_of
 from .queue_views import find_queue, view_messages, view_queue, view_queues
 
 if TYPE_CHECKING:
@@ -51,6 +52,19 @@ class SteerQueue(msgspec.Struct, forbid_unknown_fields=True):
     group: str | None = None
 
 
+class QueueQuery(msgspec.Struct, frozen=True):
+    """Of which class a queue is."""
+
+    type: str = "Queue"
+
+
+class MessagesQuery(PageQuery, frozen=True):
+    """Which messages are listed."""
+
+    type: str = "Queue"
+    group: str | None = None
+
+
 class QueuesApi:
     """The endpoints of queues."""
 
@@ -58,6 +72,40 @@ class QueuesApi:
         self._runtime = runtime
         self._access = access
         self._max_body_bytes = max_body_bytes
+
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them."""
+        return [
+            plain("GET", "/queues", "How the queues stand, by class and name", self.list, query=PageQuery),
+            plain(
+                "GET",
+                "/queues/messages/{name:path}",
+                "What waits in a queue",
+                self.messages,
+                query=MessagesQuery,
+            ),
+            plain(
+                "POST",
+                "/queues/messages/{name:path}",
+                "Send a message: accepted when it is durable",
+                self.send,
+                role="operator",
+                query=QueueQuery,
+                body=SendMessage,
+                answers={202: dict[str, Any]},
+            ),
+            plain(
+                "POST",
+                "/queues/control/{verb}/{name:path}",
+                "Pause, resume, drain, purge or remove a queue",
+                self.control,
+                role="operator",
+                query=QueueQuery,
+                body=SteerQueue,
+                answers={200: dict[str, Any], 204: None},
+            ),
+            plain("GET", "/queues/{name:path}", "How one queue stands", self.look, query=QueueQuery),
+        ]
 
     async def list(self, request: Request) -> Response:
         """Known queues, by class and name."""

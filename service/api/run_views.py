@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from ...actors.errors import ErrorRecord
 from ...actors.run_info import RunInfo
+from ...actors.workflow.head import RunStatus
 from ...actors.workflow.journal import (
     AttemptFailed,
     Finished,
@@ -42,17 +43,34 @@ class StepView(msgspec.Struct):
     attempts: int
     at: datetime
     """When the last attempt ended."""
-    output: object = None
+    output: Any = None
     error: ErrorView | None = None
     next_attempt_at: datetime | None = None
+
+
+class InfoView(msgspec.Struct, frozen=True):
+    """A run's head; without times and status when it is erased by the time that it is told of."""
+
+    workflow: str
+    id: str
+    status: RunStatus | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    correlation_id: str | None = None
+    error: ErrorView | None = None
+    fingerprint: str = ""
+    state: str | None = None
+    ref: tuple[str, str] | None = None
+    tenant: str | None = None
+    tags: dict[str, str] = {}
 
 
 class RunView(msgspec.Struct):
     """One run with what its journal tells."""
 
-    run: dict[str, object]
-    input: object
-    output: object
+    run: InfoView
+    input: Any
+    output: Any
     steps: list[StepView]
 
 
@@ -70,9 +88,11 @@ def view_error(error: ErrorRecord | None) -> ErrorView | None:
     return None if error is None else ErrorView(error.type, error.message, error.fatal)
 
 
-def view_info(info: RunInfo) -> dict[str, object]:
+def view_info(info: RunInfo) -> InfoView:
     """A run's head as clients see it."""
-    return {**msgspec.structs.asdict(info), "error": view_error(info.error)}
+    told = msgspec.structs.asdict(info)
+    told["error"] = view_error(info.error)
+    return InfoView(**told)
 
 
 def view_run(info: RunInfo, records: Sequence[Record]) -> RunView:

@@ -1,6 +1,6 @@
 """Runs over HTTP: start, list, look at, send to, update, control.
 
-    GET  /runs                              ?workflow= status= state= ref_type= ref_id= tenant= tag=NAME:VALUE
+    GET  /runs                              list some
     POST /runs                              start one
     GET  /runs/{workflow}/{id}              one with its steps, input and output
     GET  /history/{workflow}/{id}           its records
@@ -16,8 +16,10 @@ Promise: a token of one tenant reaches that tenant's runs alone; others' are not
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from urllib.parse import quote
 
 import msgspec
@@ -25,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...actors.bulk import VERBS
-from ...actors.errors import RunNotFound
+from ...actors.errors import RunExists, RunNotFound
 from ...actors.ids import new_id
 from ...actors.workflow.head import RunStatus
 from ...actors.workflow.workflow import Workflow
@@ -33,31 +35,40 @@ from ...actors.workflow.workflow_type import WorkflowType
 from ...runtime.error_text import message_text
 from ...runtime.registry import find_actor_class
 from ...storage.errors import ActorError, CallerError, HoldfastError
-from ..access import Access, Caller
-from ..bodies import NoReply, answer, given_correlation_id, read_body, until_gone
+from ..access import Caller
+from ..bodies import answer
+from ..correlation import given_correlation_id
+from ..endpoint import AnyEndpoint, Ask, Endpoint, NoQuery
 from ..refusals import problem
+from ..waiting import NoReply, until_gone
 from .addresses import address_of, key_of
-from .asked import limit_of, tenant_of
-from .run_views import view_history, view_info, view_run
+from .asked import PageQuery, tenant_of
+from .run_views import (
+    InfoView,
+    RecordView,
+    RunView,
+    view_history,
+    view_info,
+    view_run,
+)
 
 if TYPE_CHECKING:
     from ...actors.handle import Run
     from ...actors.system import Runtime
-    from ...actors.workflow.start_options import OnConflict
     from ...runtime.address import GivenKey
 
-_FILTERS: Final = (
-    "workflow",
-    "status",
-    "state",
-    "ref_type",
-    "ref_id",
-    "tenant",
-    "tag",
-    "limit",
-    "cursor",
-    "newest",
-)
+
+class RunsQuery(PageQuery, frozen=True):
+    """Which runs are listed."""
+
+    workflow: str | None = None
+    status: tuple[RunStatus, ...] = ()
+    state: str | None = None
+    ref_type: str | None = None
+    ref_id: str | None = None
+    tenant: str | None = None
+    tag: Annotated[str, msgspec.Meta(pattern="^[^:]+:", description="NAME:VALUE")] | None = None
+    newest: Annotated[bool, msgspec.Meta(description="The newest first.")] = False
 
 
 class StartRun(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,57 +108,148 @@ class Control(msgspec.Struct, forbid_unknown_fields=True):
     undo: bool = False
 
 
+class Runs(msgspec.Struct, frozen=True):
+    """Runs that were asked for."""
+
+    runs: list[InfoView]
+    next: str | None
+    """The cursor of the next page, None when this is the last; a page may be short and not be the last."""
+
+
+class History(msgspec.Struct, frozen=True):
+    """The records of a run."""
+
+    history: list[RecordView]
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """An event is durable."""
+
+    status: Literal["accepted"] = "accepted"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What an update method returned."""
+
+    reply: Any
+
+
 class RunsApi:
     """The endpoints of runs."""
 
-    def __init__(self, runtime: Runtime, access: Access, max_body_bytes: int) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._access = access
-        self._max_body_bytes = max_body_bytes
 
-    async def list(self, request: Request) -> Response:
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them."""
+        return [
+            Endpoint(
+                "GET",
+                "/runs",
+                "Runs, the oldest first",
+                self.list,
+                query=RunsQuery,
+                answers={200: Runs},
+            ),
+            Endpoint(
+                "POST",
+                "/runs",
+                "Start a run: 201 with `Location`, 200 for one that was joined",
+                self.start,
+                role="operator",
+                body=StartRun,
+                answers={200: InfoView, 201: InfoView},
+            ),
+            Endpoint(
+                "GET",
+                "/runs/{workflow}/{id:path}",
+                "The run, its input, output, and steps with attempts, error and time of the next attempt",
+                self.look,
+                answers={200: RunView},
+            ),
+            Endpoint(
+                "GET",
+                "/history/{workflow}/{id:path}",
+                "The records of a run",
+                self.history,
+                answers={200: History},
+            ),
+            Endpoint(
+                "POST",
+                "/runs/events/{workflow}/{id:path}",
+                "Send a run an event: accepted when the run has it for good",
+                self.send,
+                role="operator",
+                body=SendEvent,
+                answers={202: Accepted},
+            ),
+            Endpoint(
+                "POST",
+                "/runs/updates/{workflow}/{id:path}",
+                "Call an update method of a run; 422 with what it raised",
+                self.update,
+                role="operator",
+                body=CallUpdate,
+                answers={200: Reply},
+            ),
+            Endpoint(
+                "POST",
+                "/runs/control/{verb}/{workflow}/{id:path}",
+                f"Do a verb to a run: {', '.join(VERBS)}",
+                self.control,
+                role="operator",
+                body=Control,
+                answers={200: InfoView, 204: None},
+            ),
+        ]
+
+    def tracked_endpoints(self) -> list[AnyEndpoint]:
+        """The same under the names of a tracker."""
+        return [
+            Endpoint(
+                one.method,
+                f"/api/tracker{one.path.removeprefix('/runs') if 'control' in one.path else one.path}",
+                one.summary,
+                one.handle,
+                role=one.role,
+                query=one.query,
+                body=one.body,
+                answers=one.answers,
+            )
+            for one in self.endpoints()
+            if one.handle in (self.list, self.look, self.control)
+        ]
+
+    async def list(self, ask: Ask[RunsQuery, None]) -> Response:
         """The runs that a filter means, the oldest first; `newest` turns that round."""
-        caller = self._access.caller(request, "viewer")
-        asked = request.query_params
-        for name in asked:
-            if name not in _FILTERS:
-                raise CallerError(f"?{name}= is no filter of runs; they are {', '.join(_FILTERS)}")
-        workflow = asked.get("workflow")
-        statuses = asked.getlist("status")
-        for status in statuses:
-            if status not in get_args(RunStatus):
-                raise CallerError(f"status is one of {', '.join(get_args(RunStatus))}; got {status!r:.100}")
-        tag = asked.get("tag")
-        ref = (asked.get("ref_type"), asked.get("ref_id"))
-        if (ref[0] is None) != (ref[1] is None):
+        asked = ask.query
+        if (asked.ref_type is None) != (asked.ref_id is None):
             raise CallerError("a ref is asked for with ref_type and ref_id")
+        ref = None if asked.ref_type is None else (asked.ref_type, cast("str", asked.ref_id))
+        tag = None if asked.tag is None else cast("tuple[str, str]", tuple(asked.tag.split(":", 1)))
         wanted = self._runtime.run_filter(
-            None if workflow is None else self._class(workflow),
-            status=cast("list[RunStatus]", statuses) or None,
-            state=asked.get("state"),
-            ref=None if ref[0] is None else cast("tuple[str, str]", ref),
-            tenant=tenant_of(caller, asked.get("tenant")),
-            tag=None if tag is None else cast("tuple[str, str]", tuple(tag.split(":", 1))),
+            None if asked.workflow is None else self._class(asked.workflow),
+            status=asked.status or None,
+            state=asked.state,
+            ref=ref,
+            tenant=tenant_of(ask.caller, asked.tenant),
+            tag=tag,
         )
-        page = self._runtime.run_page(
-            wanted, limit=limit_of(request), after=asked.get("cursor"), reverse="newest" in asked
-        )
-        return answer({"runs": [view_info(one) for one in page.runs], "next": page.next})
+        page = self._runtime.run_page(wanted, limit=asked.limit, after=asked.cursor, reverse=asked.newest)
+        return answer(Runs([view_info(one) for one in page.runs], page.next))
 
-    async def start(self, request: Request) -> Response:
+    async def start(self, ask: Ask[NoQuery, StartRun]) -> Response:
         """201 when it was started and that is durable; 200 for one that was joined.
 
         The header Idempotency-Key is the run's id where the body has none, and joins: who asks again with it
         gets the same run.
         """
-        caller = self._access.caller(request, "operator")
-        asked = await read_body(request, StartRun, self._max_body_bytes)
-        told, status, where = await self.begin(request, caller, asked)
+        told, status, where = await self.begin(ask.request, ask.caller, ask.body)
         return answer(told, status, {"Location": where})
 
     async def begin(
         self, request: Request, caller: Caller, asked: StartRun
-    ) -> tuple[dict[str, object], HTTPStatus, str]:
+    ) -> tuple[InfoView, HTTPStatus, str]:
         """Start a run as a body asks for it: what is told of it, the status, and its address."""
         run_id, on_conflict = asked.id, asked.on_conflict
         key = request.headers.get("idempotency-key")
@@ -157,54 +259,58 @@ class RunsApi:
             raise CallerError("a ref is given with ref_type and ref_id")
         kind = self._kind(asked.workflow)
         run_id = run_id if run_id is not None else new_id()
-        was_there = on_conflict == "join" and await self._is_there(self._handle(caller, kind, run_id))
-        run: Run[Any] = await cast("Any", self._runtime).start(
+        start: Callable[..., Awaitable[Run[Any]]] = partial(
+            cast("Any", self._runtime).start,
             kind.actor_class,
             asked.input,
             id=run_id,
-            on_conflict=cast("OnConflict", on_conflict),
             ref=None if asked.ref_type is None else (asked.ref_type, asked.ref_id),
             tenant=caller.tenant,
             tags=asked.tags or None,
             correlation_id=given_correlation_id(request, asked.correlation_id),
         )
+        status = HTTPStatus.CREATED
+        if on_conflict == "join":
+            # So that of two that ask at once one is told that it started the run, and one that it was there.
+            try:
+                run = await start(on_conflict="reject")
+            except RunExists:
+                run, status = await start(on_conflict="join"), HTTPStatus.OK
+        else:
+            run = await start(on_conflict=on_conflict)
         where = quote(f"{request.scope.get('root_path', '')}/runs/{run.workflow}/{address_of(run_id)}")
-        status = HTTPStatus.OK if was_there else HTTPStatus.CREATED
-        told: dict[str, object]
         try:
             told = view_info(await run.info())
         except RunNotFound:  # it has ended and is erased already; it was started all the same
-            told = {"workflow": run.workflow, "id": run.id, "tenant": caller.tenant}
+            told = InfoView(run.workflow, run.id, tenant=caller.tenant)
         return told, status, where
 
-    async def look(self, request: Request) -> Response:
+    async def look(self, ask: Ask[NoQuery, None]) -> Response:
         """One run with its steps, input and output."""
-        run = await self._run(request, self._access.caller(request, "viewer"))
+        run = await self._run(ask)
         return answer(view_run(await run.info(), await run.history()))
 
-    async def history(self, request: Request) -> Response:
+    async def history(self, ask: Ask[NoQuery, None]) -> Response:
         """The records of one run."""
-        run = await self._run(request, self._access.caller(request, "viewer"))
-        return answer({"history": view_history(await run.history())})
+        run = await self._run(ask)
+        return answer(History(view_history(await run.history())))
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, ask: Ask[NoQuery, SendEvent]) -> Response:
         """202 when the event is durable; the run processes it later.  An id is taken once."""
-        caller = self._access.caller(request, "operator")
-        asked = await read_body(request, SendEvent, self._max_body_bytes)
-        run = await self._run(request, caller)
+        request, caller, asked = ask.request, ask.caller, ask.body
+        run = await self._run(ask)
         event_id = asked.id or request.headers.get("idempotency-key")
         await run.send(asked.name, asked.payload, user=caller.name, id=event_id)
-        return answer({"status": "accepted"}, HTTPStatus.ACCEPTED)
+        return answer(Accepted(), HTTPStatus.ACCEPTED)
 
-    async def update(self, request: Request) -> Response:
+    async def update(self, ask: Ask[NoQuery, CallUpdate]) -> Response:
         """The reply of an update method; 422 with what it raised."""
-        caller = self._access.caller(request, "operator")
-        asked = await read_body(request, CallUpdate, self._max_body_bytes)
-        run = await self._run(request, caller)
+        request, caller, asked = ask.request, ask.caller, ask.body
+        run = await self._run(ask)
         update_id = asked.id or request.headers.get("idempotency-key") or new_id()
         try:
-            reply = await until_gone(
-                request, run.update_once(asked.method, update_id, *asked.arguments, user=caller.name)
+            done = await until_gone(
+                request, run.settle_update(asked.method, update_id, *asked.arguments, user=caller.name)
             )
         except NoReply:
             told = f"update {update_id} is accepted and has no reply yet: ask again with this id"
@@ -212,16 +318,15 @@ class RunsApi:
         except Exception as error:
             if isinstance(error, HoldfastError) and not isinstance(error, ActorError):
                 raise
-            # The method's own: an answer, not a failure of the server.
-            told = f"{type(error).__name__}: {message_text(error)}"
-            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, told)
-        return answer({"reply": reply})
+            return _raised(error)  # the validator's own
+        if done.error is not None:
+            return _raised(done.error)
+        return answer(Reply(done.reply))
 
-    async def control(self, request: Request) -> Response:
+    async def control(self, ask: Ask[NoQuery, Control]) -> Response:
         """Do one of the verbs; the run's head as it is behind it."""
-        caller = self._access.caller(request, "operator")
-        asked = await read_body(request, Control, self._max_body_bytes)
-        verb = request.path_params["verb"]
+        caller, asked = ask.caller, ask.body
+        verb = ask.path("verb")
         if verb not in VERBS:
             raise CallerError(f"the verbs are {', '.join(VERBS)}; got {verb!r:.100}")
         options: dict[str, Any] = {"by": caller.name}
@@ -235,7 +340,7 @@ class RunsApi:
             if verb != "terminate":
                 raise CallerError(f"{verb} has no undo of its own; terminate does")
             options["undo"] = True
-        run = await self._run(request, caller)
+        run = await self._run(ask)
         await getattr(run, verb)(**options)
         if verb != "purge":  # which is soon over
             try:
@@ -262,16 +367,14 @@ class RunsApi:
         run: Run[Any] = self._runtime.run(cast("Any", kind.actor_class), run_id)
         return run if caller.tenant is None else run.of_tenant(caller.tenant)
 
-    async def _run(self, request: Request, caller: Caller) -> Run[Any]:
+    async def _run(self, ask: Ask[Any, Any]) -> Run[Any]:
         """The run that an address names; raises `RunNotFound`."""
-        kind = self._kind(request.path_params["workflow"])
-        run = self._handle(caller, kind, key_of(request.path_params["id"]))
+        kind = self._kind(ask.path("workflow"))
+        run = self._handle(ask.caller, kind, key_of(ask.path("id")))
         await run.info()
         return run
 
-    async def _is_there(self, run: Run[Any]) -> bool:
-        try:
-            await run.info()
-        except RunNotFound:
-            return False
-        return True
+
+def _raised(error: BaseException) -> Response:
+    """What code of the workflow raised: an answer, not a failure of the server."""
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{type(error).__name__}: {message_text(error)}")

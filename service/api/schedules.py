@@ -18,13 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...actors.schedule_definition import OVERLAPS, Overlap
-from ...actors.schedule_records import STATUSES
+from ...actors.schedule_records import STATUSES, ScheduleStatus
 from ...runtime.repeats import Missed
 from ...storage.errors import CallerError
 from ..access import Access
 from ..bodies import answer, read_body
+from ..endpoint import AnyEndpoint, plain
 from .addresses import key_of
-from .asked import check_names, limit_of, tenant_of
+from .asked import PageQuery, check_names, limit_of, tenant_of
 from .schedule_views import find_schedule, view_schedule, view_schedules
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ class SteerSchedule(msgspec.Struct, forbid_unknown_fields=True):
     end: datetime | None = None
 
 
+class SchedulesQuery(PageQuery, frozen=True):
+    """Which schedules are listed."""
+
+    workflow: str | None = None
+    status: ScheduleStatus | None = None
+    tenant: str | None = None
+
+
 class SchedulesApi:
     """The endpoints of schedules."""
 
@@ -61,6 +70,28 @@ class SchedulesApi:
         self._runtime = runtime
         self._access = access
         self._max_body_bytes = max_body_bytes
+
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them."""
+        return [
+            plain(
+                "GET",
+                "/schedules",
+                "Schedules by name; with `workflow` or `status` in the order in which they were set up",
+                self.list,
+                query=SchedulesQuery,
+            ),
+            plain(
+                "POST",
+                "/schedules/control/{verb}/{name:path}",
+                "Pause, resume, trigger, backfill or delete a schedule",
+                self.control,
+                role="operator",
+                body=SteerSchedule,
+                answers={200: dict[str, Any], 204: None},
+            ),
+            plain("GET", "/schedules/{name:path}", "One schedule with its next planned times", self.look),
+        ]
 
     async def list(self, request: Request) -> Response:
         """Schedules by name; with `workflow` or `status` in the order in which they were set up."""

@@ -23,6 +23,7 @@ from ...actors.workflow.standing import WorkflowStatus, check_metadata
 from ...runtime.errors import UnknownActorType
 from ..access import Access
 from ..bodies import answer, read_body
+from ..endpoint import AnyEndpoint, plain
 from .runs import RunsApi, StartRun
 
 if TYPE_CHECKING:
@@ -64,6 +65,41 @@ class WorkflowsApi:
         self._access = access
         self._runs = runs
         self._max_body_bytes = max_body_bytes
+
+    def endpoints(self) -> list[AnyEndpoint]:
+        """As the service has them; those of a tracker are those of runs under its names (docs/tracker.md)."""
+        runs = self._runs
+        return [
+            plain("GET", "/workflows", "All workflows that are imported or were seen on disk", self.list),
+            plain(
+                "POST",
+                "/workflows/status/{workflow}",
+                "Let a workflow's runs begin, wait, or not be started",
+                self.set_status,
+                role="operator",
+                body=SetStatus,
+                answers={204: None},
+            ),
+            plain(
+                "POST",
+                "/workflows/metadata/{workflow}",
+                "Note something about a workflow, in place of what was noted",
+                self.set_metadata,
+                role="operator",
+                body=SetMetadata,
+                answers={204: None},
+            ),
+            plain(
+                "POST",
+                "/api/tracker/runs",
+                "Start a run for an outside thing: 201, or 200 for one that was joined",
+                self.start,
+                role="operator",
+                body=StartTracked,
+                answers={200: dict[str, Any], 201: dict[str, Any]},
+            ),
+            *runs.tracked_endpoints(),
+        ]
 
     async def list(self, request: Request) -> Response:
         """All workflows by name: standing, runs by status, and what their classes tell."""
@@ -122,4 +158,4 @@ class WorkflowsApi:
             tags=tags,
         )
         told, status, where = await self._runs.begin(request, caller, run)
-        return answer({"run_id": told["id"], "run": told}, status, {"Location": where})
+        return answer({"run_id": told.id, "run": told}, status, {"Location": where})

@@ -19,7 +19,8 @@ from ...storage.errors import ActorError, CallerError, HoldfastError
 from ...storage.keys import Key
 from ..api.actor_views import view_actor, view_keys, view_methods, view_types
 from ..api.addresses import key_of
-from ..bodies import Form, NoReply, until_gone
+from ..bodies import Form
+from ..waiting import NoReply, until_gone
 from .addresses import key_text
 from .guard import Guard, see
 from .run import from_json

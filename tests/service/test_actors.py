@@ -196,7 +196,7 @@ async def test_a_call_whose_client_went_is_undone(
     client: httpx.AsyncClient, rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And one that takes too long gets 504, with nothing kept."""
-    monkeypatch.setattr("holdfast.service.bodies.REPLY_SECONDS", 0.05)
+    monkeypatch.setattr("holdfast.service.waiting.REPLY_SECONDS", 0.05)
     refused = await client.post("/actors/call/HttpCart/ann", json={"method": "hang"})
     assert "no reply in time" in told(refused, 504)
     assert await rt.get(HttpCart, "ann").derived() == 0

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from holdfast import CallerError, Queue, Retry, Runtime, Workflow, update
-from holdfast.service import Token, bodies, http_app
+from holdfast.service import Token, bodies, http_app, waiting
 from tests.actors.workflow.support import until
 from tests.service.support import serving
 
@@ -55,6 +55,8 @@ class PackAndShip(Workflow):
     async def move(self, address: str) -> str:
         if not address:
             raise ValueError("where to?")
+        if address == "here":
+            raise CallerError("it is here already")
         if address == "far":
             raise TimeoutError("too far")
         self.address = address
@@ -221,6 +223,27 @@ async def test_an_id_with_a_tilde_is_where_its_location_says(client: httpx.Async
     assert told(await client.get(response.headers["location"]), 200)["run"]["id"] == "~7"
 
 
+@pytest.mark.parametrize("run_id", ["a/../b", "../b", "a/.", "..", ".", "a//b", "/a", "a/"])
+async def test_an_id_that_clients_would_shorten_is_where_its_location_says(
+    client: httpx.AsyncClient, run_id: str
+) -> None:
+    """As JSON, with its slashes escaped: no client and no proxy makes another address of that."""
+    body = {"workflow": "PackAndShip", "input": {"item": "tea"}, "id": run_id}
+    response = await client.post("/runs", json=body)
+    told(response, 201)
+    where = response.headers["location"]
+    assert str(client.build_request("GET", where).url).endswith(where)
+    assert told(await client.get(where), 200)["run"]["id"] == run_id
+
+
+async def test_of_two_that_start_at_once_with_a_key_one_did(client: httpx.AsyncClient) -> None:
+    body = {"workflow": "PackAndShip", "input": {"item": "tea"}}
+    for n in range(10):
+        key = {"Idempotency-Key": f"k{n}"}
+        both = await asyncio.gather(*(client.post("/runs", json=body, headers=key) for _ in range(2)))
+        assert sorted(one.status_code for one in both) == [200, 201]
+
+
 async def test_a_purge_that_is_asked_for_again_erases_nothing_else(
     client: httpx.AsyncClient, rt: Runtime
 ) -> None:
@@ -260,7 +283,7 @@ async def test_a_client_that_hangs_up_on_an_update_keeps_no_server_open(rt: Runt
 async def test_an_update_without_a_reply_is_asked_for_again(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "REPLY_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "REPLY_SECONDS", 0.05)
     await start(client, input={"item": "tea"}, id="r")
     late = await client.post("/runs/updates/PackAndShip/r", json={"method": "never", "id": "u-1"})
     assert "u-1" in told(late, 504)
@@ -525,6 +548,8 @@ async def test_what_an_update_raises_is_an_answer(client: httpx.AsyncClient) -> 
     refused = await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": [""]})
     assert "where to?" in told(refused, 422)
     late = await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": ["far"]})
+    here = await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": ["here"]})
+    assert "CallerError: it is here already" in told(here, 422)
     assert "too far" in told(late, 422)  # its own, not that there is no reply
     told(await client.post("/runs/updates/PackAndShip/r", json={"method": "run"}), 409)
     told(await client.post("/runs/updates/PackAndShip/r", json={"method": "move", "arguments": [1, 2]}), 400)
