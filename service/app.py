@@ -74,7 +74,7 @@ def http_app(
     `/health` and `/ready` need no token.  Raises `CallerError` for tokens that can't be.
     """
     access = Access(tokens)
-    door = Door(access, origins, max_body_bytes, max_in_progress, runtime.telemetry)
+    door = Door(runtime, access, origins, max_body_bytes, max_in_progress)
     endpoints = _endpoints(runtime, access, event_queue, max_body_bytes, open_metrics)
 
     pages_below: list[BaseRoute] = []

@@ -19,6 +19,7 @@ BODY_SECONDS: Final = 30.0
 MAX_FORM_FIELDS: Final = 1_000
 # Where a request's scope has the type that its endpoint declares.
 DECLARED_BODY: Final = "holdfast.body"
+_BODY: Final = "holdfast.body_bytes"
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -43,14 +44,18 @@ async def read_body(request: Request, kind: type[Body], max_bytes: int) -> Body:
         raise BadBody(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected application/json; got {content_type[:100]}"
         )
-    encoded = await _read(request, max_bytes)
+    encoded = await read_bytes(request, max_bytes)
     try:
         return msgspec.json.decode(encoded, type=kind)
     except BAD_VALUE as error:
         raise BadBody(HTTPStatus.BAD_REQUEST, f"the body: {reason(error)}") from error
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """The body of a request as it came, which is kept with it; raises `BadBody`."""
+    kept: bytes | None = request.scope.get(_BODY)
+    if kept is not None:
+        return kept
     too_large = BadBody(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {max_bytes} bytes")
     told = request.headers.get("content-length", "")
     if told.isascii() and told.isdigit() and (len(told) > len(str(max_bytes)) or int(told) > max_bytes):
@@ -68,6 +73,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
         ) from None
     except ClientDisconnect as gone:
         raise BadBody(HTTPStatus.BAD_REQUEST, "the client was gone before its body was there") from gone
+    request.scope[_BODY] = bytes(read)
     return bytes(read)
 
 
@@ -94,7 +100,7 @@ async def read_form(request: Request, max_bytes: int) -> Form:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"expected application/x-www-form-urlencoded; got {content_type[:100]!r}",
         )
-    encoded = await _read(request, max_bytes)
+    encoded = await read_bytes(request, max_bytes)
     try:
         given = parse_qsl(
             encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS

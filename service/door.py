@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from ..actors.correlation import CORRELATION_ID
 from .access import Access, Caller
-from .bodies import DECLARED_BODY, read_body
+from .answers import answered_once
+from .bodies import DECLARED_BODY, read_body, read_bytes
 from .correlation import CORRELATION_HEADER, given_correlation_id
 from .endpoint import AnyEndpoint, Ask
 from .origins import is_allowed
@@ -25,7 +26,7 @@ from .pace import Pace
 from .refusals import refusal
 
 if TYPE_CHECKING:
-    from ..actors.tracing import RunTracing
+    from ..actors.system import Runtime
 
 NOBODY = Caller("", "viewer")
 
@@ -35,16 +36,17 @@ class Door:
 
     def __init__(
         self,
+        runtime: Runtime,
         access: Access,
         origins: Collection[str],
         max_body_bytes: int,
         max_in_progress: int,
-        telemetry: RunTracing | None,
     ) -> None:
         self._access = access
         self._origins = origins
         self._max_body_bytes = max_body_bytes
-        self._telemetry = telemetry
+        self._telemetry = runtime.telemetry
+        self._runtime = runtime
         self._pace = Pace(max_in_progress)
         access.limit(self._pace)
 
@@ -86,4 +88,10 @@ class Door:
         body = (
             None if endpoint.body is None else await read_body(request, endpoint.body, self._max_body_bytes)
         )
-        return await endpoint.handle(Ask(request, caller, query, body))
+        ask = Ask(request, caller, query, body)
+        if endpoint.method == "GET" or endpoint.has_ids or "idempotency-key" not in request.headers:
+            return await endpoint.handle(ask)
+        encoded = await read_bytes(request, self._max_body_bytes)
+        return await answered_once(
+            self._runtime, request, caller, encoded, lambda: endpoint.handle(ask), refusal
+        )

@@ -73,6 +73,7 @@ class Endpoint(Generic[Query, Body]):
               tuples for what may be given several times.  Others are refused
     body      a type that msgspec decodes JSON to; None: no body
     answers   the type of the JSON by status, None where nothing is said; problems go without saying
+    has_ids   a POST that takes the Idempotency-Key for the id of what it makes; others' answers are kept
     media     of the answers, if it isn't JSON; then the types don't matter
     """
 
@@ -81,6 +82,7 @@ class Endpoint(Generic[Query, Body]):
         "answers",
         "body",
         "handle",
+        "has_ids",
         "media",
         "method",
         "path",
@@ -102,6 +104,7 @@ class Endpoint(Generic[Query, Body]):
         body: type[Body] | None = None,
         answers: Mapping[int, object],
         media: str = JSON,
+        has_ids: bool = False,
     ) -> None:
         self.method: Method = method
         self.path = path
@@ -114,6 +117,7 @@ class Endpoint(Generic[Query, Body]):
         self.told_body: object = body
         self.answers = dict(answers)
         self.media = media
+        self.has_ids = has_ids
         self._hints = {field.encode_name: field.type for field in msgspec.structs.fields(self.query)}
 
     @property
@@ -174,6 +178,7 @@ def plain(
     body: object = None,
     answers: Mapping[int, object] = ANYTHING,
     media: str = JSON,
+    has_ids: bool = False,
 ) -> AnyEndpoint:
     """An endpoint whose code reads the request itself; its body must be of the declared type then, too."""
 
@@ -181,6 +186,7 @@ def plain(
         return await handle(ask.request)
 
     endpoint = Endpoint(method, path, summary, serve, role=role, query=query, answers=answers, media=media)
+    endpoint.has_ids = has_ids
     endpoint.told_body = body
     return endpoint
 

@@ -54,6 +54,7 @@ class EventsApi:
                 "/events",
                 "Put an event into the queue: accepted when it is durable, processed later",
                 self.post,
+                has_ids=True,
                 role="operator",
                 body=PostEvent,
                 answers={202: Queued},

@@ -89,6 +89,7 @@ class QueuesApi:
                 "/queues/messages/{name:path}",
                 "Send a message: accepted when it is durable",
                 self.send,
+                has_ids=True,
                 role="operator",
                 query=QueueQuery,
                 body=SendMessage,

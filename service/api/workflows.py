@@ -94,6 +94,7 @@ class WorkflowsApi:
                 "/api/tracker/runs",
                 "Start a run for an outside thing: 201, or 200 for one that was joined",
                 self.start,
+                has_ids=True,
                 role="operator",
                 body=StartTracked,
                 answers={200: dict[str, Any], 201: dict[str, Any]},

@@ -244,6 +244,27 @@ async def test_of_two_that_start_at_once_with_a_key_one_did(client: httpx.AsyncC
         assert sorted(one.status_code for one in both) == [200, 201]
 
 
+async def test_a_verb_with_a_key_is_done_once(client: httpx.AsyncClient, rt: Runtime) -> None:
+    """Who asks again gets the same answer; with another body, or address, a refusal."""
+    await start(client, input={"item": "tea"}, id="r")
+    key = {"Idempotency-Key": "k"}
+    path = "/runs/control/restart/PackAndShip/r"
+    first = told(await client.post(path, json={"reason": "a"}, headers=key), 200)
+    assert told(await client.post(path, json={"reason": "a"}, headers=key), 200) == first
+    assert [deed.verb for deed in rt.audit()] == ["restart"]
+    assert "another request" in told(await client.post(path, json={"reason": "b"}, headers=key), 422)
+    other = "/runs/control/pause/PackAndShip/r"
+    assert "another request" in told(await client.post(other, json={"reason": "a"}, headers=key), 422)
+    assert [deed.verb for deed in rt.audit()] == ["restart"]
+
+
+async def test_a_refused_verb_leaves_its_key_free(client: httpx.AsyncClient) -> None:
+    await start(client, input={"item": "tea"}, id="r")
+    key = {"Idempotency-Key": "k"}
+    assert told(await client.post("/runs/control/resume/PackAndShip/r", json={}, headers=key), 409)
+    told(await client.post("/runs/control/pause/PackAndShip/r", json={}, headers=key), 200)
+
+
 async def test_a_purge_that_is_asked_for_again_erases_nothing_else(
     client: httpx.AsyncClient, rt: Runtime
 ) -> None:
