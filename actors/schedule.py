@@ -165,21 +165,37 @@ class Schedule(Actor):
         self._work(now_ms, "one" if missed == "skip" else missed)
 
     async def trigger(
-        self, *, overlap: Overlap | None = None, by: str | None = None, reason: str = ""
+        self,
+        *,
+        overlap: Overlap | None = None,
+        id: str | None = None,
+        by: str | None = None,
+        reason: str = "",
     ) -> str | None:
         """Start a run now, out of order; planned times, and how many there may be, stay as they are.
 
         overlap   in place of the schedule's own
+        id        who asks again with it gets the same run: it is a part of the run's id
 
         Returns the run's id; None when it is left out or waits, since another run goes on.  Raises
         `UnknownActorType` or `InvalidInput` when no run can be started.
         """
         told = checked_by(by, reason)
         state, now_ms = self._existing(), self._now_ms()
-        state.triggers += 1
         fire = self._fire_of(now_ms)
-        # An id of its own also beside a planned time, and after the schedule was deleted and made anew.
-        fire = msgspec.structs.replace(fire, run=f"{fire.run}/trigger-{state.triggers}")
+        if id is None:
+            # An id of its own also beside a planned time, and after the schedule was deleted and made anew.
+            run_id = f"{fire.run}/trigger-{state.triggers + 1}"
+        else:
+            run_id = f"{self._name}/trigger/{id}"
+        check_run_id(run_id)
+        fire = msgspec.structs.replace(fire, run=run_id)
+        if id is not None:
+            if self._activation.read(self._run(self._ready(), fire).directory_key) is not None:
+                return fire.run
+            if any(one.run == fire.run for one in state.waiting):
+                return None
+        state.triggers += 1
         taken = self._take(fire, now_ms, overlap or state.definition.overlap)
         note_deed(self, "trigger", told, state.status, f"run {fire.run} {taken}")
         self._set_alarms()

@@ -140,7 +140,8 @@ class SchedulesApi:
             case "resume":
                 await schedule.resume(missed=asked.missed or "skip", **by)
             case "trigger":
-                told["run"] = await schedule.trigger(overlap=asked.overlap, **by)
+                given = request.headers.get("idempotency-key")
+                told["run"] = await schedule.trigger(overlap=asked.overlap, id=given, **by)
             case "backfill":
                 told["runs_started"] = await self._backfill(schedule, asked, by)
             case "delete":

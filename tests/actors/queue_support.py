@@ -221,7 +221,10 @@ class Child:
     def kill(self) -> list[str]:
         """kill -9; returns the lines that it still printed."""
         self._process.send_signal(signal.SIGKILL)
-        return self.wait()
+        assert self._process.stdout is not None
+        with self._process:
+            # Not `communicate`, which overlooks what was read ahead with a line.
+            return self._process.stdout.read().split()
 
     def wait(self) -> list[str]:
         """Wait for its end; returns the lines that were not read."""

@@ -699,3 +699,15 @@ def test_all_times_are_utc() -> None:
         one.set_up(cron="0 0 * * *", tz="Asia/Tokyo")
         (planned,) = one.call("next_fires")
         assert (planned, planned.tzinfo) == (at(15), UTC)
+
+
+def test_a_trigger_with_an_id_starts_one_run() -> None:
+    """Who asks again with it gets the same run, over a crash too."""
+    with story() as sim:
+        one = Story(sim)
+        one.set_up(cron="0 0 1 1 *", overlap="queue")
+        ids = [one.call("trigger", id="a") for _ in range(2)]
+        sim.crash()
+        ids.append(one.call("trigger", id="a"))
+        assert ids == ["s/trigger/a"] * 3
+        assert len(sim.runtime.runs()) == 1

@@ -86,6 +86,11 @@ async def test_a_schedule_is_steered(client: httpx.AsyncClient, rt: Runtime, clo
     assert (await do("resume", missed="all"))["status"] == "active"
     run = (await do("trigger", reason="now"))["run"]
     assert await rt.run(HttpBackup, run).result() == "sda"
+    path, once = "/schedules/control/trigger/s", {"Idempotency-Key": "k-1"}
+    for _ in range(2):
+        again = told(await client.post(path, json={}, headers=once))
+        assert again["run"] == "s/trigger/k-1" and again["runs"] == 2
+    assert "run id" in told(await client.post(path, json={}, headers={"Idempotency-Key": "a b"}), 400)
     now = rt.clock.now_ms()
     past, until = moment(now - 3 * 3_600_000).isoformat(), moment(now).isoformat()
     assert (await do("backfill", start=past, end=until, overlap="allow"))["runs_started"] == 3
@@ -102,11 +107,12 @@ async def test_a_schedule_is_steered(client: httpx.AsyncClient, rt: Runtime, clo
         ("delete", "otto", "Schedule/s", "old"),
         ("backfill", "otto", "Schedule/s", ""),
         ("backfill", "otto", "Schedule/s", ""),
+        ("trigger", "otto", "Schedule/s", ""),
         ("trigger", "otto", "Schedule/s", "now"),
         ("resume", "otto", "Schedule/s", ""),
         ("pause", "otto", "Schedule/s", "holiday"),
     ]
-    assert rt.audit()[3].after == f"run {run} started"
+    assert rt.audit()[4].after == f"run {run} started"
 
 
 async def test_tenants_have_their_own_schedules(client: httpx.AsyncClient, rt: Runtime) -> None:
