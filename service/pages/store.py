@@ -57,6 +57,7 @@ class StorePage:
             "in_memory": len(self._runtime.directory),
             "most_in_memory": self._runtime.limits.max_active,
             "long_reader": environment.long_reader,
+            "metrics": self._runtime.metrics(),
         }
         return self._guard.shell.page(request, "store.html", session, told)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx2
@@ -13,7 +14,7 @@ from holdfast import Fatal, Retry, RunFailed, Runtime, Workflow
 from holdfast.actors.handle import Run
 from holdfast.runtime.clock import ManualClock
 from holdfast.service.pages import runs
-from tests.actors.workflow.support import until_status
+from tests.actors.workflow.support import until, until_status
 from tests.service.pages.support import ACME, PHONE, VIEWER, Site, check_page, site
 
 HOSTILE = "<img/src=x/onerror=\"document.title='owned'\"><script>document.title='owned'</script>'\"&{{7*7}}"
@@ -336,6 +337,97 @@ async def test_what_users_gave_is_text(served: Site) -> None:
     await expect(page.locator(".records")).to_contain_text("go")
     await check_page(page)
     assert await page.title() != "owned"
+
+
+class PagedStuck(Workflow):
+    """Waits for what never comes."""
+
+    async def run(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+class PagedParent(Workflow):
+    """Has a child, and a step that is undone."""
+
+    async def run(self) -> str:
+        await self.step(paged_pack, "tea", undo=paged_unpack)
+        await self.sleep("1ms")
+        return await self.child(PagedOrder, Basket("milk"))
+
+
+async def paged_unpack(what: str) -> None:
+    return None
+
+
+async def test_stuck_paused_and_undone_runs_are_drawn(served: Site) -> None:
+    """Why a run is stuck, its child's page, pauses, and what was undone."""
+    rt = served.rt
+    stuck = await rt.start(PagedStuck, id="s")
+    await until_status(stuck, "stuck")
+    page = await served.window()
+    await page.goto(f"{served.base}/runs/PagedStuck/s")
+    await expect(page.locator("#status .status")).to_have_text("stuck")
+    await expect(page.locator("#facts .error")).to_contain_text("ForeignAwait")
+    await check_page(page)
+    await page.goto(f"{served.base}/history/PagedStuck/s")
+    await expect(page.locator("#moment")).to_contain_text("in PagedStuck.run")
+    await check_page(page)
+    parent = await rt.start(PagedParent, id="p")
+    await until(lambda: bool(rt.runs(PagedOrder)))
+    await until_status(rt.run(PagedOrder, ("p", "PagedOrder-1")), "waiting")
+    await parent.pause()
+    await parent.resume()
+    await page.goto(f"{served.base}/runs/PagedParent/p")
+    child = page.locator(".gantt-item", has_text="PagedOrder")
+    await expect(child).to_contain_text("waiting")
+    await expect(page.locator(".gantt .pause").first).to_be_attached()
+    await check_page(page)
+    await child.locator("summary").click()
+    await child.get_by_role("link", name="open the child").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("p/PagedOrder-1")
+    await parent.cancel(reason="not wanted")
+    with pytest.raises(RunFailed):
+        await parent.result()
+    await page.goto(f"{served.base}/runs/PagedParent/p")
+    await expect(page.locator("#status .status")).to_have_text("cancelled")
+    await expect(page.locator(".gantt-item", has_text="undo")).to_contain_text("complete")
+    await expect(page.locator(".gantt-item", has_text="PagedOrder")).to_contain_text("given up")
+    await expect(page.locator(".marks")).to_contain_text("cancel asked")
+    await check_page(page)
+
+
+async def test_a_tenants_forms_reach_its_own_alone(plain: Site) -> None:
+    """Verbs, events and verbs over many find no run of anybody else, whatever a form says."""
+    theirs, ours = await waiting(plain, "theirs"), await waiting(plain, "ours", tenant="acme")
+    async with httpx2.AsyncClient(base_url=f"http://{plain.host}") as client:
+        await client.post("/ui/sign-in", data={"token": ACME.secret})
+        page = (await client.get("/ui/")).text
+        form = {"form_token": page.partition('name="form_token" value="')[2].partition('"')[0]}
+        for path in ("control/cancel/PagedOrder/theirs", "send/PagedOrder/theirs"):
+            answer = await client.post(f"/ui/{path}", data={**form, "name": "go"})
+            assert answer.status_code == 404, path
+        asked = {**form, "verb": "cancel", "confirmed": "yes"}
+        assert (await client.post("/ui/runs/bulk", data={**asked, "tenant": "x"})).status_code == 403
+        assert (await client.post("/ui/runs/bulk", data=asked)).status_code == 303
+        with pytest.raises(RunFailed):
+            await ours.result()
+        assert await theirs.status() == "waiting"
+        asked = {
+            **form,
+            "verb": "drop",
+            "confirmed": "yes",
+            "kind": "message",
+            "type": "Queue",
+            "reason": "x",
+        }
+        assert (await client.post("/ui/dead-letters/deal", data=asked)).status_code == 403
+        for path in (
+            "queue-send/Queue/q",
+            "actor-call/Counter/c",
+            "store/check",
+            "queue-control/pause/Queue/q",
+        ):
+            assert (await client.post(f"/ui/{path}", data={**form, "body": "1"})).status_code == 403, path
 
 
 async def test_a_tenant_sees_its_own(served: Site) -> None:

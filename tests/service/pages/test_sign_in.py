@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import httpx2
-from playwright.async_api import expect
+from pathlib import Path
 
+import httpx2
+import pytest
+from playwright.async_api import expect
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from holdfast import Runtime
+from holdfast.service import http_app
 from tests.service.pages.support import ACME, OPERATOR, VIEWER, Site, check_page
+from tests.service.support import serving
 
 
 async def test_without_a_session_every_page_leads_to_the_sign_in(served: Site) -> None:
@@ -105,6 +113,46 @@ async def test_pages_tell_browsers_what_they_may(plain: Site) -> None:
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["referrer-policy"] == "same-origin"
             assert headers["cache-control"] == "no-store"
+
+
+async def test_who_may_show_pages_in_a_frame_is_an_option(folder: Path) -> None:
+    """`frame_ancestors` names the origins; without `pages=True` there are no pages at all."""
+    async with Runtime(folder) as rt:
+        framed = http_app(rt, tokens=[OPERATOR], pages=True, frame_ancestors=["https://ops.example.org"])
+        async with serving(framed) as host, httpx2.AsyncClient(base_url=f"http://{host}") as client:
+            headers = (await client.get("/ui/sign-in")).headers
+            assert "frame-ancestors https://ops.example.org" in headers["content-security-policy"]
+            assert "x-frame-options" not in headers
+        bare = http_app(rt, tokens=[OPERATOR])
+        async with serving(bare) as host, httpx2.AsyncClient(base_url=f"http://{host}") as client:
+            assert (await client.get("/ui/sign-in")).status_code == 404
+
+
+async def test_pages_below_a_prefix_lead_to_each_other(folder: Path) -> None:
+    """Mounted in another app, addresses and the cookie's path begin with where that is."""
+    async with Runtime(folder) as rt:
+        app = Starlette(routes=[Mount("/_holdfast", http_app(rt, tokens=[OPERATOR], pages=True))])
+        async with serving(app) as host, httpx2.AsyncClient(base_url=f"http://{host}") as client:
+            answer = await client.get("/_holdfast/ui/runs")
+            assert answer.headers["location"] == "/_holdfast/ui/sign-in?to=%2F_holdfast%2Fui%2Fruns"
+            answer = await client.post("/_holdfast/ui/sign-in", data={"token": OPERATOR.secret})
+            assert answer.headers["location"] == "/_holdfast/ui/"
+            assert "Path=/_holdfast/ui/" in answer.headers["set-cookie"]
+            page = (await client.get("/_holdfast/ui/runs")).text
+            assert 'href="/_holdfast/ui/static/pages.css"' in page
+            assert '"/ui/' not in page
+
+
+async def test_streams_are_bounded(plain: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many pages are live at once; the next one is told so."""
+    monkeypatch.setattr("holdfast.service.pages.changes.MAX_STREAMS", 1)
+    async with httpx2.AsyncClient(base_url=f"http://{plain.host}") as client:
+        await signed_in(client, OPERATOR.secret)
+        async with client.stream("GET", "/ui/changes") as first:
+            assert first.headers["content-type"].startswith("text/event-stream")
+            texts = first.aiter_text()  # which ends the stream when it is given up
+            assert await anext(texts) == "retry: 1000\n\n"
+            assert (await client.get("/ui/changes")).status_code == 503
 
 
 async def test_the_address_behind_the_sign_in_is_one_of_these_pages(plain: Site) -> None:
