@@ -18,11 +18,9 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from ..runtime.actor_type import ActorType
 from ..runtime.address import show_key
 from ..runtime.deps import Deps
 from ..runtime.errors import UnknownActorType
-from ..runtime.limits import Limits
 from ..runtime.ref import Ref
 from ..storage import layout
 from ..storage.backup import backup_now
@@ -31,7 +29,7 @@ from ..storage.errors import HoldfastError, StorageError
 from ..storage.keys import decode_key, next_prefix
 from .errors import RunNotFound, record_error
 from .folder_view import decode_head
-from .system import Runtime
+from .standing_runtime import StandingRuntime
 from .workflow.debugging import DebugView, ObservedRun, debug_view
 from .workflow.divergence import Divergence
 from .workflow.fold import Fold
@@ -96,31 +94,16 @@ async def replay_folder(
             await asyncio.to_thread(backup_now, environment, copy)
         finally:
             environment.close()
-        async with _StandingRuntime(copy, workflows, deps) as runtime:
+        async with _ReplayRuntime(copy, workflows, deps) as runtime:
             return await _replay_all(runtime, {*workflows} if only_these else None, ended=ended)
 
 
-class _StandingRuntime(Runtime):
-    """A runtime in which nothing goes on by itself."""
+class _ReplayRuntime(StandingRuntime):
+    """A runtime of the copy, with blank objects for those that steps would use."""
 
     def __init__(self, path: Path, workflows: Collection[type[Workflow]], deps: Iterable[object]) -> None:
-        super().__init__(
-            path,
-            types=workflows,
-            deps=deps,
-            limits=Limits(stall_seconds=None),
-            min_free_bytes=0,
-            switch_interval_seconds=None,
-            gc_threshold=None,
-        )
+        super().__init__(path, types=workflows, deps=deps)
         self.deps = _BlankDeps(tuple(deps))
-        self.engine.places.stop()
-
-    def _start_parts(self) -> None:
-        """Neither alarms nor what expires, and no run."""
-
-    def _type_added(self, kind: ActorType) -> None:
-        """Its runs are not taken up."""
 
 
 class _BlankDeps(Deps):
@@ -179,7 +162,7 @@ async def debug_folder(
             await asyncio.to_thread(backup_now, environment, copy)
         finally:
             environment.close()
-        async with _StandingRuntime(copy, (workflow,), ()) as runtime:
+        async with _ReplayRuntime(copy, (workflow,), ()) as runtime:
             kind = runtime.workflow_type(workflow)
             for row, _ in _directory(runtime):
                 if row[1:3] == kind.number_bytes and show_key(decode_key(row[3:])) == id_:
@@ -188,7 +171,7 @@ async def debug_folder(
 
 
 async def _replay_all(
-    runtime: _StandingRuntime, only: set[type[Workflow]] | None, *, ended: bool
+    runtime: _ReplayRuntime, only: set[type[Workflow]] | None, *, ended: bool
 ) -> list[Replayed]:
     names = {number: name for name, number in runtime.actor_types.stored().items()}
     found: list[Replayed] = []
@@ -218,7 +201,7 @@ async def _replay_all(
     return found
 
 
-def _directory(runtime: _StandingRuntime) -> Iterator[tuple[bytes, bytes]]:
+def _directory(runtime: _ReplayRuntime) -> Iterator[tuple[bytes, bytes]]:
     """Rows of the directory: type and key, and the number."""
     after = layout.DIRECTORY
     end = next_prefix(layout.DIRECTORY)
@@ -227,7 +210,7 @@ def _directory(runtime: _StandingRuntime) -> Iterator[tuple[bytes, bytes]]:
         after = rows[-1][0] + b"\x00"
 
 
-async def _replay(runtime: _StandingRuntime, ref: Ref, fold: Fold, about: Replayed) -> Replayed:
+async def _replay(runtime: _ReplayRuntime, ref: Ref, fold: Fold, about: Replayed) -> Replayed:
     activation = runtime.directory.activate(ref)
     run = _StandingRun(runtime.engine, activation, fold.started, fold)
     done = runtime.loop.create_future()

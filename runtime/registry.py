@@ -31,6 +31,12 @@ def register_actor_class(actor_class: type) -> None:
     _classes[name] = [*kept, weakref.ref(actor_class)]
 
 
+def forget_actor_class(actor_class: type) -> None:
+    """A class is no longer meant by its name: a stand-in, whose place the real one may take."""
+    name = type_name(actor_class)
+    _classes[name] = [known for known in _classes.get(name, []) if known() not in (None, actor_class)]
+
+
 def actor_classes() -> list[type]:
     """All actor classes that are there, in the order in which their names were first seen."""
     return [cls for known in _classes.values() for one in known if (cls := one()) is not None]

@@ -83,6 +83,21 @@ def owner_pid(folder: Path) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
+def living_owner(folder: Path) -> int | None:
+    """The process that owns a folder now; None for nobody, or where the system doesn't tell.
+
+    Nothing is locked for that.
+    """
+    try:
+        fd = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _flock_holder(fd)
+    finally:
+        os.close(fd)
+
+
 def _flock_holder(fd: int, locks_file: Path = Path("/proc/locks")) -> int | None:
     """The process that holds a `flock` on this file, where the system tells."""
     inode = os.fstat(fd).st_ino

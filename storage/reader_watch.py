@@ -57,12 +57,17 @@ class OpenView:
         return "".join(traceback.format_list(places))
 
 
-class _Reader(NamedTuple):
+class OpenReader(NamedTuple):
     """A row of LMDB's table.  The snapshot is the number of the LMDB transaction that it shows."""
 
     pid: int
     thread: str
     snapshot: int
+
+
+def read_table(table: str) -> list[OpenReader]:
+    """The open snapshots in what `lmdb.Environment.readers` tells."""
+    return [OpenReader(int(pid), thread, int(txn)) for pid, thread, txn in _ROW.findall(table)]
 
 
 class ReaderWatch:
@@ -74,8 +79,8 @@ class ReaderWatch:
         self._next_look = now()
         # Open snapshots that missed a commit, and when that was first seen.  Such a row never means another
         # read than before, since a new one would see the commit.
-        self._behind: dict[_Reader, float] = {}
-        self._told: set[_Reader] = set()
+        self._behind: dict[OpenReader, float] = {}
+        self._told: set[OpenReader] = set()
 
     def look(self) -> None:
         """Tell old readers, and clear those of killed processes; does nothing if it just did.
@@ -97,7 +102,7 @@ class ReaderWatch:
             return
         if cleared:
             _log.info("%s: cleared %d places of killed readers", self._environment.path, cleared)
-        open_now = [_Reader(int(pid), thread, int(txn)) for pid, thread, txn in _ROW.findall(table)]
+        open_now = read_table(table)
         self._behind = {one: self._behind.get(one, now) for one in open_now if one.snapshot < newest}
         self._told.intersection_update(self._behind)
         for one, since in self._behind.items():
@@ -105,7 +110,7 @@ class ReaderWatch:
                 self._told.add(one)
                 self._tell(one, now - since)
 
-    def _tell(self, reader: _Reader, seconds: float) -> None:
+    def _tell(self, reader: OpenReader, seconds: float) -> None:
         where = self._environment
         grows = f"for {seconds:.1f} s while commits were made; the file grows until it ends"
         if reader.pid != os.getpid():

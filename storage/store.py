@@ -72,6 +72,7 @@ class Store:
         max_staged_bytes: int = MAX_STAGED_BYTES,
         make_writer: MakeWriter = ThreadWriter,
         sync: bool = True,
+        read_only: bool = False,
     ) -> None:
         """Open (or create) the folder.
 
@@ -82,10 +83,11 @@ class Store:
         on_broken         called once when the store can't go on
         make_writer       makes what commits the batches
         sync              False: a power cut may lose and tear commits; for simulations
+        read_only         open it beside its owner; see `ReadingStore`
 
         Raises `FolderInUse`, `FolderRefused`, `FormatRefused` or `Damaged`.
         """
-        self.environment = Environment(path, sync=sync)
+        self.environment = Environment(path, read_only=read_only, sync=sync)
         try:
             log: CommitLog = LmdbCommitLog(self.environment)
             self._log = log if wrap_log is None else wrap_log(log)

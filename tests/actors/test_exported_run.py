@@ -118,7 +118,7 @@ async def test_the_commands_show_one_run(tmp_path: Path, capsys: pytest.CaptureF
         assert "state      doubling" in out
         assert "variable   n = 5" in out
         assert "asked for  double" in out
-        assert main(["history", str(folder), "Doubles/none"]) == 2
+        assert main(["history", str(folder), "Doubles/none"]) == 1
         assert "there is no run Doubles/none" in capsys.readouterr().err
         assert main(["debug", str(folder), "Nobody/1", __name__]) == 2
         assert "no workflow named 'Nobody'" in capsys.readouterr().err
