@@ -63,6 +63,7 @@ class AsgiOptions(TypedDict, total=False):
     origins: Collection[str]
     event_queue: str
     max_body_bytes: int
+    max_in_progress: int
     pages: bool
     frame_ancestors: Collection[str]
     open_metrics: bool
