@@ -52,7 +52,12 @@ if __name__ == "__main__":
 
 def environment(**more: str) -> dict[str, str]:
     """That of a process, without what the one who runs the tests has set."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    not_ours = ("COLUMNS", "LINES")  # else the width of a terminal comes from there
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HOLDFAST_") and name not in not_ours
+    }
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
