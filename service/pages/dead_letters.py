@@ -97,6 +97,8 @@ class DeadLettersPage:
         )
         if is_meant:
             told = f"{verb.capitalize()}: done to {result.done} of {result.matched}."
+            if verb == "drop" and kind == "run":
+                told += " They are gone in a moment."
             if more:
                 told += " There are more: ask again."
             if result.refused:

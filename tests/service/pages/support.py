@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from holdfast import Runtime
 from holdfast.service import Token, http_app
@@ -32,6 +32,7 @@ CHROMIUM = next(
 NO_BROWSER = "no Chromium on this machine: install it (Debian: apt install chromium) to test the pages"
 # Nothing that a page does takes so long; only met when a test fails.
 WAIT_MS = 15_000
+expect.set_options(timeout=WAIT_MS)
 
 
 @asynccontextmanager

@@ -67,6 +67,9 @@ async def test_dead_letters_are_grouped_by_cause(served: Site) -> None:
     await page.get_by_label("Reason").fill("nobody wants it")
     await page.get_by_role("button", name="Drop").click()
     await page.get_by_role("button", name="Drop 1").click()
+    await expect(page.get_by_role("status")).to_have_text("Drop: done to 1 of 1. They are gone in a moment.")
+    await until(lambda: not served.rt.runs(status="failed"))
+    await page.reload()
     await expect(page.locator("main")).to_contain_text("There are none.")
 
 
