@@ -13,7 +13,7 @@ from ..storage.backup import backup_now
 from ..storage.check import check as check_folder
 from ..storage.environment import Environment
 from ..storage.errors import CallerError, Damaged
-from ..storage.export import MAX_LINE_BYTES, export_lines, import_lines
+from ..storage.export import MAX_LINE_BYTES, export_to, import_lines
 from .output import json_option, print_json, progress
 
 _path = click.Path(path_type=Path)
@@ -111,32 +111,24 @@ def export(folder: Path, out: Path | None, as_json: bool) -> None:
     try:
         with progress(f"exporting {folder}") as told:
             if out is None:
-                for line in export_lines(environment, told):
-                    sys.stdout.buffer.write(line)
+                export_to(sys.stdout.buffer.write, environment, told)
                 sys.stdout.buffer.flush()
                 return
-            rows = _write(out, export_lines(environment, told))
+            try:
+                with out.open("xb") as file:
+                    rows = export_to(file.write, environment, told)
+            except FileExistsError:
+                raise CallerError(
+                    f"{out} is there already, and is left as it is; choose another --out"
+                ) from None
+            except OSError as error:
+                raise CallerError(f"{out} can't be written: {error}") from error
     finally:
         environment.close()
     if as_json:
         print_json({"file": str(out), "rows": rows})
     else:
         print(f"wrote {rows} rows to {out}")
-
-
-def _write(out: Path, lines: Iterator[bytes]) -> int:
-    """How many rows were written: all lines but the first and the last."""
-    try:
-        with out.open("xb") as file:
-            count = 0
-            for line in lines:
-                file.write(line)
-                count += 1
-    except FileExistsError:
-        raise CallerError(f"{out} is there already, and is left as it is; choose another --out") from None
-    except OSError as error:
-        raise CallerError(f"{out} can't be written: {error}") from error
-    return count - 2
 
 
 @click.command("import")

@@ -18,7 +18,7 @@ import os
 import shutil
 import uuid
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -76,32 +76,36 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
-def export_lines(environment: Environment, told: Told | None = None) -> Iterator[bytes]:
-    """The lines of an export; `told` hears how many rows are done, and of how many.
+def export_to(write: Callable[[bytes], object], environment: Environment, told: Told | None = None) -> int:
+    """Write the lines of an export; how many rows it has.  `told` hears how many are done, and of how many.
 
-    Raises `Damaged` when a value is not what was written.
+    All of it is as of one commit, so the store's file grows while it is written beside a busy owner.  Raises
+    `Damaged` when a value is not what was stored.
     """
     digest, count = sha256(), 0
     encode = msgspec.json.Encoder().encode
+
+    def put(line: object) -> None:
+        encoded = encode(line) + b"\n"
+        digest.update(encoded)
+        write(encoded)
+
     with environment.long_read("an export"):
         try:
             with environment.lmdb.begin(buffers=True) as txn, txn.cursor() as cursor:
                 total: int = txn.stat()["entries"]
-                line = encode(Header(EXPORT_VERSION, layout.FORMAT)) + b"\n"
-                digest.update(line)
-                yield line
+                put(Header(EXPORT_VERSION, layout.FORMAT))
                 for found, stored in cursor:
                     key = bytes(found)
                     value = b64encode(open_value(key, stored)).decode()
-                    line = encode(Row(kind_of(key), key.hex(), value)) + b"\n"
-                    digest.update(line)
+                    put(Row(kind_of(key), key.hex(), value))
                     count += 1
                     if told is not None and count % 1_000 == 0:
                         told(count, total)
-                    yield line
         except lmdb.Error as error:
             raise environment.translate(error) from error
-    yield encode(End(True, count, digest.hexdigest())) + b"\n"
+    write(encode(End(True, count, digest.hexdigest())) + b"\n")
+    return count
 
 
 def kind_of(key: bytes) -> str:

@@ -49,6 +49,20 @@ async def exists(file: Path) -> None:
             await asyncio.sleep(0.005)
 
 
+async def listens(address: str) -> None:
+    """Return when somebody listens."""
+    host, port = address.split(":")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except OSError:
+                await asyncio.sleep(0.005)
+            else:
+                writer.close()
+                return
+
+
 async def refuses(address: str) -> None:
     """Return when nobody listens any more."""
     host, port = address.split(":")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from holdfast import Counter, Runtime
 from tests.service.server_process import ServerProcess
-from tests.service.test_serve import APP, as_client, exists, refuses, uvicorn_process
+from tests.service.test_serve import APP, as_client, exists, listens, refuses, uvicorn_process
 
 ADVICE = r"in use by process \d+.*one worker .*a folder each.*over HTTP"
 
@@ -66,9 +66,11 @@ async def test_uvicorn_reloads(folder: Path, tmp_path: Path) -> None:
         address = server.address()
         async with as_client(address) as client:
             await asyncio.to_thread(server.said, "Application startup complete")
+            await listens(address)  # it does so after it said that
             assert (await client.post("/fast/x")).json() == 1
         source.write_text(f"from {APP} import app as app\n")
         await asyncio.to_thread(server.said, r"(?s)startup complete.*shutdown complete.*startup complete")
+        await listens(address)
         async with as_client(address) as client:
             assert (await client.post("/fast/x")).json() == 2
         assert "in use" not in server.text
