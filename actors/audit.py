@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
@@ -113,13 +112,19 @@ class AuditTrail:
         )
 
     def add_in_turn(self, actor: Actor, verb: str, by: By, before: str, after: str) -> None:
-        """Add a deed to the commit of the actor's turn, in which it is called."""
+        """Add a deed to the commit of the actor's turn, in which it is called.
+
+        A turn that stores nothing of an actor of which nothing is stored is none: the deed alone would make
+        the actor be there.
+        """
         activation = activation_of(actor)
+
+        def add(writes: Writes) -> None:
+            if writes or activation.stored:
+                self.add(writes, activation=activation, verb=verb, by=by, before=before, after=after)
+
         # Only when it is staged it is certain what is the oldest, and how many there are.
-        before_stage(
-            activation.current_turn(),
-            partial(self.add, activation=activation, verb=verb, by=by, before=before, after=after),
-        )
+        before_stage(activation.current_turn(), add)
 
     def add_for(
         self,

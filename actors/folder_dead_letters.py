@@ -10,7 +10,7 @@ import os
 from ..runtime.errors import UnknownActorType
 from ..runtime.registry import find_actor_class
 from ..storage.errors import CallerError
-from .durable_queue import DeadMessage, Queue
+from .durable_queue import Queue
 from .errors import RunFailed
 from .handle import Run
 from .system import Runtime
@@ -18,19 +18,8 @@ from .workflow.head import FAILED
 from .workflow.run_index import RunFilter, list_runs
 from .workflow.workflow import Workflow
 
-_ALL = 10_000
 
-
-async def list_dead_messages(path: str | os.PathLike[str]) -> list[tuple[str, DeadMessage]]:
-    """Names of queues with their dead messages."""
-    found: list[tuple[str, DeadMessage]] = []
-    async with Runtime(path) as runtime:
-        for key in runtime.keys(Queue, limit=_ALL):
-            found += [(str(key), message) for message in await runtime.get(Queue, key).dead(_ALL)]
-    return found
-
-
-async def redrive(path: str | os.PathLike[str], letter: str) -> str:
+async def redrive(path: str | os.PathLike[str], letter: str, *, reason: str = "") -> str:
     """Let `Queue/name/id` or `Workflow/id` go on, and wait for what becomes of a run; returns a sentence.
 
     Raises `CallerError` when there is no such dead letter, or its class isn't imported.
@@ -39,14 +28,14 @@ async def redrive(path: str | os.PathLike[str], letter: str) -> str:
         kind, _, rest = letter.partition("/")
         if kind == "Queue":
             queue, _, id_ = rest.rpartition("/")
-            if not await runtime.get(Queue, queue).redrive([id_]):
+            if not await runtime.get(Queue, queue).redrive([id_], reason=reason):
                 raise CallerError(f"queue {queue!r} holds no dead message {id_!r}")
             return f"message {id_} is back in queue {queue}"
         workflow = find_actor_class(kind)
         if workflow is None or not issubclass(workflow, Workflow):
             raise UnknownActorType(f"no workflow {kind!r} is imported; name its module with --import")
         run = await _failed_run(runtime, workflow, rest)
-        await run.redrive()
+        await run.redrive(reason=reason)
         try:
             return f"run {letter} is complete: {await run.result()}"
         except RunFailed as failure:

@@ -1,4 +1,4 @@
-"""A look into a folder without its classes, also beside a living owner: runs and failed runs.
+"""A look into a folder without its classes, also beside a living owner: runs, and their records.
 
 For the command line: what is there is shown as it lies on disk.  It only reads what is durable, one snapshot
 for each question.
@@ -19,7 +19,6 @@ from ..storage.environment import Environment
 from ..storage.errors import Damaged
 from ..storage.keys import decode_key
 from ..storage.values import open_value
-from .dead_letter import DeadLetter, dead_letter
 from .run_info import RunInfo, info_of
 from .workflow.head import RunHead
 from .workflow.journal import Record, decode_records, journal_prefix, position_key
@@ -62,15 +61,6 @@ class FolderView:
         found.sort(key=lambda info: info.created_at)
         return found
 
-    def failed_runs(self) -> list[DeadLetter]:
-        """Runs that failed, as dead letters, the oldest first."""
-        with self._environment.lmdb.begin() as txn:
-            found = [
-                _letter(info, _journal(txn, base)) for info, base in _runs(txn) if info.status == "failed"
-            ]
-        found.sort(key=lambda letter: letter.failed_at)
-        return found
-
     def run(self, address: str) -> tuple[RunInfo, list[tuple[int, Record]]] | None:
         """A run by its address `Workflow/id`, with positions and records; None when there is none."""
         with self._environment.lmdb.begin() as txn:
@@ -101,13 +91,6 @@ def _runs(txn: lmdb.Transaction) -> Iterator[tuple[RunInfo, bytes]]:
 
 def _journal(txn: lmdb.Transaction, base: bytes) -> list[Record]:
     return [record for _, record in decode_records(list(_scan(txn, journal_prefix(base))), base.hex())]
-
-
-def _letter(info: RunInfo, records: list[Record]) -> DeadLetter:
-    letter = dead_letter(info.workflow, info.id, records)
-    if letter is None:
-        raise Damaged(f"run {info.workflow}/{info.id} is marked as failed, but its journal doesn't end so")
-    return letter
 
 
 def _scan(txn: lmdb.Transaction, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

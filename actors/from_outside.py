@@ -15,7 +15,7 @@ from ..runtime.call import invoke
 from ..runtime.chain import after_commit
 from ..runtime.codec import BAD_VALUE
 from ..runtime.error_text import clean, cut
-from ..runtime.errors import ActorNotFound, InvalidArgument, InvalidResult
+from ..runtime.errors import ActorNotFound, InvalidActor, InvalidArgument, InvalidResult, UnknownActorType
 from ..runtime.fields import declared_hints
 from ..runtime.methods import MethodPlan
 from ..runtime.ref import Ref
@@ -24,6 +24,7 @@ from .audit import checked_by, note_deed
 from .method_info import arguments_from_json, decode_fields, fields_struct
 
 if TYPE_CHECKING:
+    from ..runtime.actor_type import ActorType
     from .system import Runtime
 
 # Of arguments and values, in the audit.
@@ -32,10 +33,18 @@ MAX_SHOWN_CHARACTERS: Final = 500
 
 def ref_of(runtime: Runtime, type_name: str, key: GivenKey) -> Ref:
     """The ref of an actor by the name of its type; raises `UnknownActorType` or `InvalidKey`."""
-    kind = runtime.actor_types.named(type_name)
+    kind = kind_named(runtime, type_name)
     ref: object = runtime.get(kind.actor_class, key)
     assert isinstance(ref, Ref)
     return ref
+
+
+def kind_named(runtime: Runtime, type_name: str) -> ActorType:
+    """The type with a name; raises `UnknownActorType`, also for a class that can have no actors."""
+    try:
+        return runtime.actor_types.named(type_name)
+    except InvalidActor as error:  # a base class, say
+        raise UnknownActorType(f"{type_name!r:.200} is no type that has actors: {error}") from error
 
 
 async def call_from_outside(

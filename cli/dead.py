@@ -70,7 +70,7 @@ def dead(
     # A run goes on at once, so it needs its class; an alarm waits until its program opens the folder.
     if verb == "redrive" and source.folder is not None and (found is None or found["kind"] != "alarm"):
         source.release()
-        return _redrive_in_folder(source, letter, modules, as_json)
+        return _redrive_in_folder(source, letter, modules, reason, as_json)
     if found is None:
         return _not_found(source, letter)
     if verb == "show":
@@ -150,7 +150,9 @@ def _show(letter: Row, as_json: bool) -> None:
         print(f"    {short(record['text'])}")
 
 
-def _redrive_in_folder(source: Source, letter: str, modules: tuple[str, ...], as_json: bool) -> int:
+def _redrive_in_folder(
+    source: Source, letter: str, modules: tuple[str, ...], reason: str, as_json: bool
+) -> int:
     from ..actors.code_target import import_target
     from ..actors.folder_dead_letters import redrive
 
@@ -159,7 +161,7 @@ def _redrive_in_folder(source: Source, letter: str, modules: tuple[str, ...], as
     for module in modules:
         import_target(module)
     try:
-        told = asyncio.run(redrive(source.folder, letter))
+        told = asyncio.run(redrive(source.folder, letter, reason=reason))
     except FolderInUse as error:
         raise FolderInUse(f"{error}, or ask its owner: --url") from error
     if as_json:

@@ -85,7 +85,10 @@ async def answered_once(
             told = "this Idempotency-Key came before with another request; give each one a key of its own"
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, told)
         if not kept.status:
-            told = "a request with this Idempotency-Key was begun, and no answer is kept: look what it did"
+            told = (
+                "a request with this Idempotency-Key was begun and has no answer: it is still in progress, "
+                "or it was cut off. Ask again in a moment; if this goes on, look what it did"
+            )
             return problem(HTTPStatus.CONFLICT, told)
         return Response(kept.body, kept.status, media_type="application/json" if kept.body else None)
     try:

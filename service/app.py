@@ -2,8 +2,8 @@
 
     app.mount("/_holdfast", http_app(rt, tokens=[Token(secret, "ann", "operator")]))
 
-    request -> an endpoint (api/): its token (access.py), its body (bodies.py) -> JSON
-                                                         -> an error, as a problem (refusals.py)
+    request -> the door (door.py): origin, token, rate, query, body -> an endpoint (api/) -> JSON
+                                                        -> an error, as a problem (refusals.py)
 
 This file alone knows all endpoints.
 """

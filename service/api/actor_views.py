@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ...actors.durable_queue import Queue
+from ...actors.from_outside import kind_named
 from ...actors.hub.web_socket_hub import WebSocketHub
 from ...actors.method_info import method_infos
 from ...actors.schedule import Schedule
@@ -73,7 +74,7 @@ def view_actor(runtime: Runtime, type_name: str, key: GivenKey) -> dict[str, obj
 
 def view_methods(runtime: Runtime, type_name: str) -> dict[str, object]:
     """The methods of a type with the schemas of their arguments, and of its fields."""
-    kind = runtime.actor_types.named(type_name)
+    kind = kind_named(runtime, type_name)
     if issubclass(kind.actor_class, Workflow):
         raise CallerError(
             f"{type_name} is a workflow: its schemas are those of its input, events and updates"

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from ...actors.durable_queue import Queue
 from ...actors.queue_info import QueueInfo, dead_at, list_dead, list_queues, peek, queue_info
+from ...actors.queue_purge import purge_in_slices
 from ...actors.queue_records import DeadPlace
 from ...runtime.codec import BAD_VALUE
 from ...storage.errors import CallerError
@@ -91,7 +92,7 @@ class QueuesPage:
             case "drain":
                 await queue.drain(by=by, reason=why)
             case "purge":
-                told = f"Purge: {await queue.purge(by=by, reason=why)} messages are deleted."
+                told = f"Purge: {await purge_in_slices(ref, None, by=by, reason=why)} messages are deleted."
             case "remove":
                 await queue.remove(by=by, reason=why)
                 address = f"{base_of(request)}/queues"

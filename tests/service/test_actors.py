@@ -268,3 +268,34 @@ async def test_who_may_see_and_change_actors(client: httpx.AsyncClient, rt: Runt
     await refused_to_others(client, "POST", "/actors/call/Counter/n", viewer=403, body=call)
     await refused_to_others(client, "POST", "/actors/edit/Counter/n", viewer=403, body=edit)
     assert await rt.get(Counter, "n").get() == 1
+
+
+async def test_a_call_that_stores_nothing_makes_no_actor(client: httpx.AsyncClient, rt: Runtime) -> None:
+    """A key that was mistyped is not there afterwards, and listings of its type go on."""
+    deleted = await client.post("/actors/call/Schedule/mistyped", json={"method": "delete"})
+    assert told(deleted, 200) == {"reply": False}
+    assert rt.keys(Schedule) == []
+    assert told(await client.get("/schedules"), 200)["schedules"] == []
+    assert [deed.target for deed in rt.audit()] == []
+    told(
+        await client.post(
+            "/actors/call/HttpCart/a", json={"method": "add", "arguments": {"item": {"sku": "x"}}}
+        ),
+        200,
+    )
+    told(
+        await client.post(
+            "/actors/call/HttpCart/a", json={"method": "add", "arguments": {"item": {"sku": "x", "n": 0}}}
+        ),
+        200,
+    )
+    assert [deed.target for deed in rt.audit()] == ["HttpCart/a"] * 2
+
+
+async def test_a_base_class_is_no_type(client: httpx.AsyncClient) -> None:
+    """Its name is one that nothing has."""
+    for path, body in (("call", {"method": "run"}), ("edit", {"fields": {"head": 1}, "reason": "x"})):
+        assert "no type that has actors" in told(
+            await client.post(f"/actors/{path}/Workflow/z", json=body), 404
+        )
+    assert "no type that has actors" in told(await client.get("/actors/schema/Workflow"), 404)
