@@ -95,8 +95,13 @@ def letter_name(letter: Row) -> str:
 
 
 def _letters(source: Source, kinds: tuple[str, ...], cause: str | None, limit: int | None) -> Iterator[Row]:
+    left = limit
     for kind in kinds:
-        yield from source.rows("/dead-letters", "dead_letters", {"kind": kind, "cause": cause}, limit=limit)
+        if left is not None and left <= 0:
+            return
+        for row in source.rows("/dead-letters", "dead_letters", {"kind": kind, "cause": cause}, limit=left):
+            yield row
+            left = None if left is None else left - 1
 
 
 def _find(source: Source, name: str, kinds: tuple[str, ...]) -> Row | None:

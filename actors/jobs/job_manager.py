@@ -39,6 +39,8 @@ MAX_LISTED: Final = 1_000
 MAX_COMPARED: Final = 10_000  # jobs of each way, the last ones
 MAX_LOOKED_AT: Final = 200  # jobs in one turn
 MAX_ROLLOUT_CHANGES: Final = 50  # that are told
+MAX_LOOK_SECONDS: Final = 300.0
+_MOST_DOUBLINGS: Final = 20
 
 _LOOK: Final = "look"
 _FIGURE: Final = "figure"
@@ -57,7 +59,8 @@ class JobManager(Actor):
 
     Class options
       new, old        the ways; without `old` all jobs go the new way
-      look_seconds    how often the jobs that go on are looked at
+      look_seconds    how soon the jobs that go on are looked at; twice as long after each look in vain, up
+                      to 5 minutes
       keep_jobs       how long an ended job is listed
       keep_figures    how long it is compared
     """
@@ -72,6 +75,9 @@ class JobManager(Actor):
     changes: list[RolloutChange] = []
     # Up to where the jobs that go on were looked at in this round: when it was started, and its id.
     looked_at: tuple[int, str] = (0, "")
+    ended: int = 0
+    # Rounds in which no job had ended, one after the other: the next one is the later for it.
+    in_vain: int = 0
 
     # -- jobs ------------------------------------------------------------------------------------------------
 
@@ -97,8 +103,11 @@ class JobManager(Actor):
         await self._way(way).start(self._runtime(), job_id, input)
         row = JobRow(job_id, way, key, "running", self._now_ms())
         self._rows().put(row)
-        if self.alarms.get(_LOOK) is None:  # it isn't put off by each start
-            self.alarms.set(self.look_seconds, _LOOK)
+        self.in_vain = 0
+        look = self.alarms.get(_LOOK)
+        soon = moment(self._now_ms() + round(self.look_seconds * 1000))
+        if look is None or look.due_at > soon:  # it isn't put off by each start
+            self.alarms.set(soon, _LOOK)
         return row.shown()
 
     async def status(self, id: str) -> Job:
@@ -167,12 +176,19 @@ class JobManager(Actor):
 
     async def on_alarm(self, alarm: Alarm) -> None:
         """Look at jobs that go on, and delete those that ended long ago."""
+        begins = not self.looked_at[1]
+        ended = self.ended
         more = await self._look_round()
         oldest_ms = self._forget_old()
+        if begins:
+            self.in_vain += 1
+        if self.ended != ended:
+            self.in_vain = 0
         if more:
             self.alarms.set(0, _LOOK)
         elif self._rows().select(is_open=True, order_by="started_ms", limit=1):
-            self.alarms.set(self.look_seconds, _LOOK)
+            doubled: float = self.look_seconds * 2 ** min(max(0, self.in_vain - 1), _MOST_DOUBLINGS)
+            self.alarms.set(max(self.look_seconds, min(doubled, MAX_LOOK_SECONDS)), _LOOK)
         elif oldest_ms is not None:
             self.alarms.set(moment(oldest_ms + self._keep_ms()), _LOOK)
 
@@ -207,6 +223,7 @@ class JobManager(Actor):
             seconds = max(0, ended_ms - row.started_ms) / 1000
             figure = JobFigure(row.way, row.id, row.key, look.ended_at, seconds, look.status == "complete")
             self.storage.put((_FIGURE, row.way, ended_ms, row.id), figure, ttl=self.keep_figures)
+            self.ended += 1
         self._rows().put(row)
         return row
 

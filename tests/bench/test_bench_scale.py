@@ -80,6 +80,7 @@ def test_actors_are_touched_once_each(tmp_path: Path) -> None:
 
 
 @proc
+@pytest.mark.slow
 def test_poison_actors_are_measured_alone_and_beside_neighbours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_poison_actors_are_measured_alone_and_beside_neighbours(
 
 
 @proc
+@pytest.mark.slow
 def test_large_values_are_measured_by_others_commits_and_by_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

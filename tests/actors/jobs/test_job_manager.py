@@ -97,6 +97,27 @@ class JobsBothWays(JobManager):
     old = JobsOldWay()
 
 
+LOOKS: list[str] = []
+
+
+class JobsStuckWay:
+    """Its jobs never end."""
+
+    async def start(self, runtime: Runtime, job_id: str, input: Any) -> None: ...
+
+    async def look(self, runtime: Runtime, job_id: str) -> JobLook:
+        LOOKS.append(job_id)
+        return JobLook("stuck")
+
+    async def cancel(self, runtime: Runtime, job_id: str, *, by: str | None, reason: str) -> None: ...
+
+
+class JobsForEver(JobManager):
+    """Nothing of it ends."""
+
+    new = JobsStuckWay()
+
+
 class JobsNoWay(JobManager):
     """Somebody forgot to say how."""
 
@@ -257,7 +278,7 @@ def test_each_job_counts_once_over_crashes(seed: int) -> None:
     """The process dies at many places while jobs are started, looked at and asked for."""
     deaths = 0
     with simulate(seed=seed) as sim:
-        sim.crash_at_random(0.1, most=12)
+        sim.crash_at_random(0.2, most=12)
         for number in range(6):
             while True:
                 try:
@@ -276,6 +297,18 @@ def test_each_job_counts_once_over_crashes(seed: int) -> None:
         assert compared["new"].succeeded + compared["old"].succeeded == 6
         figures = [*jobs_of(sim, JobsBothWays).figures("new"), *jobs_of(sim, JobsBothWays).figures("old")]
         assert {one.job for one in figures} == {f"order-{number}" for number in range(6)}
+
+
+def test_a_job_that_never_ends_is_looked_at_more_and_more_rarely() -> None:
+    """Five minutes are the longest; a start brings the next look near again."""
+    with simulate() as sim:
+        jobs_of(sim, JobsForEver).start(id="a")
+        sim.advance("1d")
+        looks = len(LOOKS)
+        assert looks < 24 * 12 + 20
+        jobs_of(sim, JobsForEver).start(id="b")
+        sim.advance("6s")
+        assert len(LOOKS) == looks + 2
 
 
 async def test_what_the_way_refuses_is_no_job(tmp_path: Path) -> None:
