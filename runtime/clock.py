@@ -70,7 +70,8 @@ class SystemClock:
 class ManualClock:
     """Time that stands still until `advance` moves it: for tests."""
 
-    look_seconds = LOOK_SECONDS
+    # Rarely: a test that lets a week pass would look a million times.
+    look_seconds = 10 * LOOK_SECONDS
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         # Whole microseconds: a timer must not miss its moment by a rounding error.

@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.runtime.actor import Actor
 from holdfast.runtime.alarms import MAX_PAYLOAD_BYTES, Alarm
-from holdfast.runtime.clock import ManualClock
+from holdfast.runtime.clock import LOOK_SECONDS, ManualClock
 from holdfast.runtime.durations import Duration, InvalidDuration
 from holdfast.runtime.errors import InvalidActor
 from holdfast.runtime.limits import Limits
@@ -563,6 +563,7 @@ async def test_alarm_does_not_keep_the_actor_in_memory(system: ActorSystem, fire
 
 async def test_wall_clock_set_forth(system: ActorSystem, fired: Fired, clock: ManualClock) -> None:
     """When the wall clock jumps over an alarm's time, the alarm fires within a second, once."""
+    clock.look_seconds = LOOK_SECONDS  # as the system's
     await system.get(Ringing, 1).set(3600)
     clock.set_wall(clock.now_ms() + 3_600_000)
     await pass_time(system, 1)
@@ -574,6 +575,7 @@ async def test_wall_clock_set_forth(system: ActorSystem, fired: Fired, clock: Ma
 
 async def test_wall_clock_set_back(system: ActorSystem, fired: Fired, clock: ManualClock) -> None:
     """When the wall clock is set back, the alarm waits for its time by that clock: not early, not lost."""
+    clock.look_seconds = LOOK_SECONDS  # as the system's
     due_ms = clock.now_ms() + 10_000
     await system.get(Ringing, 1).set(10)
     await pass_time(system, 5)
@@ -591,6 +593,7 @@ async def test_wall_clock_set_back(system: ActorSystem, fired: Fired, clock: Man
 
 async def test_wall_clock_that_wanders(system: ActorSystem, fired: Fired, clock: ManualClock) -> None:
     """Whatever the wall clock does, no alarm is early by it, lost or doubled."""
+    clock.look_seconds = LOOK_SECONDS  # as the system's
     start = clock.now_ms()
     due: dict[str, int] = {}
     for number in range(100):
