@@ -7,6 +7,7 @@ What is seen is durable.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
 
@@ -108,9 +109,7 @@ def is_imported(name: str) -> bool:
 async def look_at_types(system: ActorSystem) -> list[TypeLook]:
     """All types that ever wrote here, by name; between two of them others have their turn."""
     system.check_open()
-    live: dict[str, int] = {}
-    for kind in system.directory.types():
-        live[kind.name] = live.get(kind.name, 0) + 1
+    live = Counter(activation.type.name for activation in system.directory.all())
     found: list[TypeLook] = []
     for name, number in sorted(system.actor_types.stored().items()):
         base = layout.DIRECTORY + number
@@ -119,7 +118,7 @@ async def look_at_types(system: ActorSystem) -> list[TypeLook]:
         with system.store.durable_view() as view:
             keys = view.count(base, MAX_COUNTED + 1)
         found.append(
-            TypeLook(name, is_imported(name), min(keys, MAX_COUNTED), keys > MAX_COUNTED, live.get(name, 0))
+            TypeLook(name, is_imported(name), min(keys, MAX_COUNTED), keys > MAX_COUNTED, live[name])
         )
     return found
 

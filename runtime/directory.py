@@ -18,7 +18,6 @@ from .methods import MethodPlan
 from .stack_room import check_stack_room
 
 if TYPE_CHECKING:
-    from .actor_type import ActorType
     from .ref import Ref
     from .system import ActorSystem
 
@@ -72,10 +71,6 @@ class Directory:
         check_stack_room()
         activation.tick = self._system.tick
         self.touch_live(activation.ref.directory_key)
-
-    def types(self) -> list[ActorType]:
-        """The types of all live activations, one entry for each."""
-        return [activation.type for activation in self._live.values()]
 
     def find(self, directory_key: bytes) -> Activation | None:
         """The live activation at an address."""

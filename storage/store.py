@@ -200,21 +200,6 @@ class Store:
                 _take(waiting.pop(), staged, found)
         return found
 
-    def count(self, start: bytes, end: bytes | None, limit: int) -> int:
-        """How many keys with start <= key < end are durable, counted up to `limit`."""
-        self.environment.check_usable()
-        found = 0
-        try:
-            with self._begin(buffers=True) as txn, txn.cursor() as cursor:
-                if cursor.set_range(start):
-                    for key in cursor.iternext(keys=True, values=False):
-                        if found == limit or (end is not None and bytes(key) >= end):
-                            break
-                        found += 1
-        except lmdb.Error as error:
-            raise self.environment.translate(error) from error
-        return found
-
     @contextlib.contextmanager
     def durable_view(self) -> Generator[DurableView]:
         """Several reads of one and the same durable commit.
@@ -390,7 +375,7 @@ class DurableView:
             return [(key, len(stored)) for key, stored in rows]
 
     def count(self, prefix: bytes, most: int) -> int:
-        """How many keys begin so; `most` where there are as many or more."""
+        """How many keys begin so; `most` where there are as many or more.  No value is read."""
         end = next_prefix(prefix)
         counted = 0
         with self._txn.cursor() as cursor:

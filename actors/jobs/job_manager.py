@@ -75,7 +75,6 @@ class JobManager(Actor):
     changes: list[RolloutChange] = []
     # Up to where the jobs that go on were looked at in this round: when it was started, and its id.
     looked_at: tuple[int, str] = (0, "")
-    ended: int = 0
     # Rounds in which no job had ended, one after the other: the next one is the later for it.
     in_vain: int = 0
 
@@ -176,13 +175,11 @@ class JobManager(Actor):
 
     async def on_alarm(self, alarm: Alarm) -> None:
         """Look at jobs that go on, and delete those that ended long ago."""
-        begins = not self.looked_at[1]
-        ended = self.ended
-        more = await self._look_round()
-        oldest_ms = self._forget_old()
-        if begins:
+        if not self.looked_at[1]:  # a round begins
             self.in_vain += 1
-        if self.ended != ended:
+        more, ended = await self._look_round()
+        oldest_ms = self._forget_old()
+        if ended:
             self.in_vain = 0
         if more:
             self.alarms.set(0, _LOOK)
@@ -192,16 +189,17 @@ class JobManager(Actor):
         elif oldest_ms is not None:
             self.alarms.set(moment(oldest_ms + self._keep_ms()), _LOOK)
 
-    async def _look_round(self) -> bool:
-        """A page of the jobs that go on; whether there is another."""
+    async def _look_round(self) -> tuple[bool, int]:
+        """Look at a page of the jobs that go on: whether there is another, and how many had ended."""
         started_ms, id_ = self.looked_at
         after = JobRow(id_, NEW, "", "running", started_ms) if id_ else None
         page = self._rows().select(is_open=True, order_by="started_ms", limit=MAX_LOOKED_AT, after=after)
+        ended = 0
         for row in page:
-            await self._look_at(row)
+            ended += not (await self._look_at(row)).is_open
         is_full = len(page) == MAX_LOOKED_AT
         self.looked_at = (page[-1].started_ms, page[-1].id) if is_full else (0, "")
-        return is_full
+        return is_full, ended
 
     async def _look_at(self, row: JobRow) -> JobRow:
         """The row as its way has it now; stored when that is news."""
@@ -223,7 +221,6 @@ class JobManager(Actor):
             seconds = max(0, ended_ms - row.started_ms) / 1000
             figure = JobFigure(row.way, row.id, row.key, look.ended_at, seconds, look.status == "complete")
             self.storage.put((_FIGURE, row.way, ended_ms, row.id), figure, ttl=self.keep_figures)
-            self.ended += 1
         self._rows().put(row)
         return row
 

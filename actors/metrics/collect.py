@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from ...runtime.actor_type import ActorType
 from ...runtime.clock import moment
-from ...storage.keys import next_prefix
 from ..queue_info import list_queues
 from ..workflow.head import RunStatus
 from ..workflow.run_index import status_prefix
@@ -112,8 +111,8 @@ def _runs(runtime: Runtime, kind: WorkflowType) -> RunMetrics:
 
 def count_runs(runtime: Runtime, kind: WorkflowType, status: RunStatus) -> int:
     """Runs of a workflow with a status, on disk, up to `MAX_COUNTED_RUNS`."""
-    prefix = status_prefix(kind, status)
-    return runtime.store.count(prefix, next_prefix(prefix), MAX_COUNTED_RUNS)
+    with runtime.store.durable_view() as view:
+        return view.count(status_prefix(kind, status), MAX_COUNTED_RUNS)
 
 
 def _steps(kind: WorkflowType) -> list[StepMetrics]:

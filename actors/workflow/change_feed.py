@@ -81,6 +81,11 @@ class _Lease(msgspec.Struct, array_like=True, frozen=True):
     until_ms: int
 
 
+# First bytes of keys, as numbers.
+_DIRECTORY, _DATA, _FIELD_INDEX = layout.DIRECTORY[0], layout.DATA[0], layout.FIELD_INDEX[0]
+_EMITTED = layout.EMITTED[0]
+_TOLD = (layout.JOURNAL[0], _EMITTED)
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Change).decode
 _decode_lease: Final = msgspec.msgpack.Decoder(_Lease).decode
@@ -222,15 +227,15 @@ class ChangeFeed:
         types: list[str] = []
         for key, value in writes.items():
             first = key[0]
-            if first == 0x04:  # DATA
+            if first == _DATA:
                 number, end = decode_number(key, 1)
                 kind = key[end]
-                if value is not None and (kind == 0x07 or kind == 0x08):  # for each put
+                if value is not None and kind in _TOLD:  # for each put
                     rows = records.get(number)
                     if rows is None:
                         rows = records[number] = ([], [])
-                    rows[kind - 0x07].append(int.from_bytes(key[-POSITION_BYTES:], "big"))
-            elif first == 0x0A:  # FIELD_INDEX
+                    rows[kind == _EMITTED].append(int.from_bytes(key[-POSITION_BYTES:], "big"))
+            elif first == _FIELD_INDEX:
                 if value is None:
                     continue
                 if key[1:3] in run_types:
@@ -241,7 +246,7 @@ class ChangeFeed:
                     records.setdefault(number, ([], []))
                 elif key[1:3] == standing:
                     types.append(value[1:].decode())
-            elif first == 0x03 and key[1:3] in run_types:  # DIRECTORY
+            elif first == _DIRECTORY and key[1:3] in run_types:
                 if value is None:
                     gone.append(self._gone(key))
                 else:

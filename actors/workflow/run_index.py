@@ -99,8 +99,8 @@ def list_runs(
     """
     check_limit(limit)
     with system.reader.view() as view:
-        places = _places(view, wanted, reverse, None)
-        return [*islice(_met(system, view, wanted, places), limit)]
+        met = (_meet(system, view, wanted, found) for found in _places(view, wanted, reverse, None))
+        return [*islice((run for run in met if run is not None), limit)]
 
 
 def page_runs(
@@ -115,12 +115,14 @@ def page_runs(
     runs: list[tuple[Ref, RunHead]] = []
     last, looked_at = after, 0
     with system.reader.view() as view:
-        for place, kind, key_bytes in _places(view, wanted, reverse, after):
+        for found in _places(view, wanted, reverse, after):
             if len(runs) >= limit or looked_at >= MAX_LOOKED_AT:
                 return runs, last
             looked_at += 1
-            last = place
-            runs += _met(system, view, wanted, iter([(place, kind, key_bytes)]))
+            last = found[0]
+            run = _meet(system, view, wanted, found)
+            if run is not None:
+                runs.append(run)
     return runs, None
 
 
@@ -130,16 +132,14 @@ def check_limit(limit: object) -> None:
         raise CallerError(f"limit must be a whole number, 0 or more; got {limit!r}")
 
 
-def _met(
-    system: WorkflowCalls, view: View, wanted: RunFilter, places: Iterator[_Found]
-) -> Iterator[tuple[Ref, RunHead]]:
-    """The runs of these entries that the rest of the filter means."""
-    for _, kind, key_bytes in places:
-        if kind is not None:
-            ref = system.ref_from_bytes(kind.number_bytes, key_bytes)
-            head = _head(view, kind, ref)
-            if wanted.meets(head):
-                yield ref, head
+def _meet(system: WorkflowCalls, view: View, wanted: RunFilter, found: _Found) -> tuple[Ref, RunHead] | None:
+    """The run of an entry, if the rest of the filter means it."""
+    _, kind, key_bytes = found
+    if kind is None:
+        return None
+    ref = system.ref_from_bytes(kind.number_bytes, key_bytes)
+    head = _head(view, kind, ref)
+    return (ref, head) if wanted.meets(head) else None
 
 
 def _places(view: View, wanted: RunFilter, reverse: bool, after: RunPlace | None) -> Iterator[_Found]:
@@ -152,12 +152,11 @@ def _places(view: View, wanted: RunFilter, reverse: bool, after: RunPlace | None
         kinds = {kind.number_bytes: kind for kind in wanted.kinds}
         bounds = _bounds(prefix, reverse, after, None)
         return _scan(view, prefix, bounds, reverse, None, kinds)
-    streams = [
-        _scan(view, prefix, _bounds(prefix, reverse, after, kind), reverse, kind, {})
-        for kind in wanted.kinds
-        for status in wanted.statuses
-        if (prefix := status_prefix(kind, status))
-    ]
+    streams: list[Iterator[_Found]] = []
+    for kind in wanted.kinds:
+        for status in wanted.statuses:
+            prefix = status_prefix(kind, status)
+            streams.append(_scan(view, prefix, _bounds(prefix, reverse, after, kind), reverse, kind, {}))
     return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_place_of, reverse=reverse)
 
 

@@ -13,6 +13,7 @@ docs/book_import.md compares both.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from contextvars import Context
@@ -30,6 +31,8 @@ from .progress import HUB_KEY, ImportProgress
 from .records import BookImportInput, BookImportOutput, BookMetadata, ImportFrame, ImportStatus
 from .settings import Settings
 from .web import BookWeb
+
+_log = logging.getLogger("holdfast.examples.book_import")
 
 T = TypeVar("T")
 State = Literal["queued", "fetching", "uploading", "embedding", "saving", "completed", "failed", "cancelled"]
@@ -153,7 +156,7 @@ class _Import:
                 cover_key = await _again(lambda: self._upload(metadata), limit=5, delay=0.5)
                 await self._tell("cover_uploaded", {"coverKey": cover_key})
             except Exception:
-                cover_key = None
+                _log.warning("job %s goes on without its cover", self._job_id, exc_info=True)
         await self._move("embedding")
         vector: bytes | None = None
         embedder = self._runtime.deps.find(Embedder)  # type: ignore[type-abstract]
@@ -165,7 +168,7 @@ class _Import:
                 vector = pack_vector(numbers)
                 await self._tell("embedding_generated", {"dimensions": len(vector) // 4})
             except Exception:
-                vector = None
+                _log.warning("job %s goes on without a vector", self._job_id, exc_info=True)
         await self._move("saving")
         book = NewBook(
             metadata=metadata,
@@ -177,6 +180,7 @@ class _Import:
         try:
             await _again(lambda: self._save(book), limit=3, delay=1.0)
         except Exception:
+            _log.warning("job %s goes to the spare shelf", self._job_id, exc_info=True)
             await self._runtime.get(SpareShelf, SHELF_KEY).put(book)
         await self._move("completed")
         await self._tell("completed", {"isbn": metadata.isbn, "title": metadata.title})

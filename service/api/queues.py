@@ -12,29 +12,25 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...actors.durable_queue import Queue
-from ...actors.queue_purge import purge_in_slices
-from ...storage.errors import CallerError
 from ..access import Access, Role
 from ..bodies import answer, read_body
 from ..endpoint import AnyEndpoint, plain
 from .addresses import key_of
 from .asked import PageQuery, check_names, limit_of
+from .queue_verbs import steer_queue
 from .queue_views import find_queue, view_messages, view_queue, view_queues
 
 if TYPE_CHECKING:
     from ...actors.system import Runtime
     from ...runtime.ref import Ref
     from ..access import Caller
-
-QueueVerb: TypeAlias = Literal["pause", "resume", "drain", "purge", "remove"]
-QUEUE_VERBS: Final[tuple[QueueVerb, ...]] = get_args(QueueVerb)
 
 
 class SendMessage(msgspec.Struct, forbid_unknown_fields=True):
@@ -149,29 +145,13 @@ class QueuesApi:
         caller = self._caller(request, "operator")
         check_names(request, ("type",))
         asked = await read_body(request, SteerQueue, self._max_body_bytes)
-        verb: str = request.path_params["verb"]
-        if verb not in QUEUE_VERBS:
-            raise CallerError(f"the verbs are {', '.join(QUEUE_VERBS)}; got {verb!r:.100}")
-        if asked.group is not None and verb != "purge":
-            raise CallerError(f"{verb} is for all groups of a queue; purge takes one")
-        if not asked.reason and verb in ("purge", "remove"):
-            raise CallerError(f"{verb} needs a reason")
-        ref = self._queue(request)
-        view_queue(self._runtime, ref)  # nothing is made by steering it
-        queue = cast("Queue", ref)
-        told: dict[str, object] = {}
-        match verb:
-            case "pause":
-                await queue.pause(by=caller.name, reason=asked.reason)
-            case "resume":
-                await queue.resume(by=caller.name, reason=asked.reason)
-            case "drain":
-                await queue.drain(by=caller.name, reason=asked.reason)
-            case "purge":
-                told["purged"] = await purge_in_slices(ref, asked.group, by=caller.name, reason=asked.reason)
-            case "remove":
-                await queue.remove(by=caller.name, reason=asked.reason)
-                return Response(status_code=HTTPStatus.NO_CONTENT)
+        ref, verb = self._queue(request), request.path_params["verb"]
+        purged = await steer_queue(
+            self._runtime, ref, verb, group=asked.group, by=caller.name, reason=asked.reason
+        )
+        if verb == "remove":
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        told = {} if purged is None else {"purged": purged}
         return answer(view_queue(self._runtime, ref) | told)
 
     def _caller(self, request: Request, role: Role) -> Caller:

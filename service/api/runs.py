@@ -11,7 +11,7 @@
 A run's id may hold slashes, so it comes last.  A key that is no text is given as JSON behind a tilde: `~7`,
 or `~["a",1]`.
 
-Promise: a token of one tenant reaches that tenant's runs alone; others' are not there.
+Whose runs a token reaches is finding.py's to say.
 """
 
 from __future__ import annotations
@@ -30,10 +30,7 @@ from ...actors.bulk import VERBS
 from ...actors.errors import RunExists, RunNotFound
 from ...actors.ids import new_id
 from ...actors.workflow.head import RunStatus
-from ...actors.workflow.workflow import Workflow
-from ...actors.workflow.workflow_type import WorkflowType
 from ...runtime.error_text import message_text
-from ...runtime.registry import find_actor_class
 from ...storage.errors import ActorError, CallerError, HoldfastError
 from ..access import Caller
 from ..bodies import answer
@@ -41,8 +38,9 @@ from ..correlation import given_correlation_id
 from ..endpoint import AnyEndpoint, Ask, Endpoint, NoQuery
 from ..refusals import problem
 from ..waiting import NoReply, until_gone
-from .addresses import address_of, key_of
-from .asked import PageQuery, tenant_of
+from .addresses import address_of
+from .asked import PageQuery
+from .finding import find_run, find_workflow, meant_runs
 from .run_views import (
     InfoView,
     RecordView,
@@ -55,7 +53,6 @@ from .run_views import (
 if TYPE_CHECKING:
     from ...actors.handle import Run
     from ...actors.system import Runtime
-    from ...runtime.address import GivenKey
 
 
 class RunsQuery(PageQuery, frozen=True):
@@ -226,17 +223,16 @@ class RunsApi:
     async def list(self, ask: Ask[RunsQuery, None]) -> Response:
         """The runs that a filter means, the oldest first; `newest` turns that round."""
         asked = ask.query
-        if (asked.ref_type is None) != (asked.ref_id is None):
-            raise CallerError("a ref is asked for with ref_type and ref_id")
-        ref = None if asked.ref_type is None else (asked.ref_type, cast("str", asked.ref_id))
-        tag = None if asked.tag is None else cast("tuple[str, str]", tuple(asked.tag.split(":", 1)))
-        wanted = self._runtime.run_filter(
-            None if asked.workflow is None else self._class(asked.workflow),
-            status=asked.status or None,
+        wanted = meant_runs(
+            self._runtime,
+            ask.caller,
+            workflow=asked.workflow,
+            statuses=asked.status,
             state=asked.state,
-            ref=ref,
-            tenant=tenant_of(ask.caller, asked.tenant),
-            tag=tag,
+            ref_type=asked.ref_type,
+            ref_id=asked.ref_id,
+            tenant=asked.tenant,
+            tag=asked.tag,
         )
         page = self._runtime.run_page(wanted, limit=asked.limit, after=asked.cursor, reverse=asked.newest)
         return answer(Runs([view_info(one) for one in page.runs], page.next))
@@ -260,11 +256,11 @@ class RunsApi:
             run_id, on_conflict = key, "join"
         if (asked.ref_type is None) != (asked.ref_id is None):
             raise CallerError("a ref is given with ref_type and ref_id")
-        kind = self._kind(asked.workflow)
+        workflow = find_workflow(self._runtime, asked.workflow)
         run_id = run_id if run_id is not None else new_id()
         start: Callable[..., Awaitable[Run[Any]]] = partial(
             cast("Any", self._runtime).start,
-            kind.actor_class,
+            workflow,
             asked.input,
             id=run_id,
             ref=None if asked.ref_type is None else (asked.ref_type, asked.ref_id),
@@ -352,30 +348,8 @@ class RunsApi:
                 pass  # it ended by that, and is erased already
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    # -- finding -------------------------------------------------------------------------------------------
-
-    def _kind(self, workflow: str) -> WorkflowType:
-        found = find_actor_class(workflow)
-        if found is None or not issubclass(found, Workflow):
-            raise RunNotFound(f"no workflow {workflow!r:.200} is imported here")
-        try:
-            return self._runtime.workflow_type(found)
-        except ActorError as error:  # a base class, say: nothing that can be started
-            raise RunNotFound(f"{workflow!r:.200} is no workflow that can run: {error}") from error
-
-    def _class(self, workflow: str) -> type[Workflow]:
-        return cast("type[Workflow]", self._kind(workflow).actor_class)
-
-    def _handle(self, caller: Caller, kind: WorkflowType, run_id: GivenKey) -> Run[Any]:
-        run: Run[Any] = self._runtime.run(cast("Any", kind.actor_class), run_id)
-        return run if caller.tenant is None else run.of_tenant(caller.tenant)
-
     async def _run(self, ask: Ask[Any, Any]) -> Run[Any]:
-        """The run that an address names; raises `RunNotFound`."""
-        kind = self._kind(ask.path("workflow"))
-        run = self._handle(ask.caller, kind, key_of(ask.path("id")))
-        await run.info()
-        return run
+        return await find_run(self._runtime, ask.caller, ask.path("workflow"), ask.path("id"))
 
 
 def _raised(error: BaseException) -> Response:

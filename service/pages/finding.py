@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...actors.errors import RunNotFound
 from ...actors.run_info import RunInfo, run_info
 from ...actors.workflow.run_index import RunFilter, page_runs, run_place
-from ...actors.workflow.workflow import Workflow
-from ...runtime.registry import find_actor_class
-from ...storage.errors import ActorError
-from ..api.addresses import key_of
+from ..api.finding import find_run
 from .addresses import address_of
 
 if TYPE_CHECKING:
@@ -43,23 +39,7 @@ def rows(
     return shown, None if following is None else following.text()
 
 
-def workflow_class(runtime: Runtime, name: str) -> type[Workflow]:
-    """The workflow with a name; raises `RunNotFound`."""
-    found = find_actor_class(name)
-    if found is None or not issubclass(found, Workflow):
-        raise RunNotFound(f"no workflow {name!r:.200} is imported here")
-    try:
-        runtime.workflow_type(found)
-    except ActorError as error:
-        raise RunNotFound(f"{name!r:.200} is no workflow that can run: {error}") from error
-    return found
-
-
 async def run_of(runtime: Runtime, caller: Caller, request: Request) -> Run[Any]:
     """The run that an address names; raises `RunNotFound`, also for one of another tenant."""
-    found = workflow_class(runtime, request.path_params["workflow"])
-    run: Run[Any] = runtime.run(cast("Any", found), key_of(request.path_params["id"]))
-    if caller.tenant is not None:
-        run = run.of_tenant(caller.tenant)
-    await run.info()
-    return run
+    path = request.path_params
+    return await find_run(runtime, caller, path["workflow"], path["id"])

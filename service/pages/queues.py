@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from ...actors.durable_queue import Queue
 from ...actors.queue_info import QueueInfo, dead_at, list_dead, list_queues, peek, queue_info
-from ...actors.queue_purge import purge_in_slices
 from ...actors.queue_records import DeadPlace
 from ...runtime.codec import BAD_VALUE
 from ...storage.errors import CallerError
 from ..api.addresses import key_of
+from ..api.queue_verbs import steer_queue
 from ..api.queue_views import find_queue
 from ..bodies import Form
 from .addresses import address_of, key_text
@@ -77,29 +77,18 @@ class QueuesPage:
         """Pause, resume, drain, purge, or redrive all dead letters."""
         session.caller.must_be_nobodys("a queue")
         ref = self._ref(request)
-        queue_info(self._runtime, ref)  # nothing is made by steering it
-        queue = cast("Queue", ref)
         verb, by, why = request.path_params["verb"], session.caller.name, form.get("reason")
-        if verb in ("purge", "remove") and not why:
-            raise CallerError(f"{verb} needs a reason")
-        told = f"{verb.replace('-', ' ').capitalize()}: done."
-        address = f"{base_of(request)}/queues/{address_of(ref)}"
-        match verb:
-            case "pause":
-                await queue.pause(by=by, reason=why)
-            case "resume":
-                await queue.resume(by=by, reason=why)
-            case "drain":
-                await queue.drain(by=by, reason=why)
-            case "purge":
-                told = f"Purge: {await purge_in_slices(ref, None, by=by, reason=why)} messages are deleted."
-            case "remove":
-                await queue.remove(by=by, reason=why)
+        told, address = f"{verb.capitalize()}: done.", f"{base_of(request)}/queues/{address_of(ref)}"
+        if verb == "redrive-all":
+            queue_info(self._runtime, ref)  # nothing is made by steering it
+            count = await cast("Queue", ref).redrive(by=by, reason=why)
+            told = f"Redrive: {count} dead letters are sent again."
+        else:
+            purged = await steer_queue(self._runtime, ref, verb, by=by, reason=why)
+            if purged is not None:
+                told = f"Purge: {purged} messages are deleted."
+            if verb == "remove":
                 address = f"{base_of(request)}/queues"
-            case "redrive-all":
-                told = f"Redrive: {await queue.redrive(by=by, reason=why)} dead letters are sent again."
-            case _:
-                raise CallerError(f"there is no verb {verb!r:.100}")
         session.tell(told)
         return see(address)
 

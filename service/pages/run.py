@@ -21,9 +21,10 @@ from ...actors.workflow_graph import workflow_graph
 from ...runtime.codec import BAD_VALUE, decode_to_show, reason
 from ...storage.errors import CallerError, HoldfastError
 from ...storage.keys import next_prefix
+from ..api.finding import find_workflow
 from ..bodies import Form
 from .addresses import address_of
-from .finding import run_of, workflow_class
+from .finding import run_of
 from .gantt import gantt
 from .guard import Guard, see
 from .sessions import Session
@@ -157,7 +158,7 @@ class RunPage:
 
     async def _graph(self, workflow: str, line: Timeline) -> Markup | None:
         """The flow of the workflow with what this run did of it; None where there is no source."""
-        kind = workflow_class(self._runtime, workflow)
+        kind = find_workflow(self._runtime, workflow)
         if kind not in self._graphs:
             if len(self._graphs) >= _MAX_GRAPHS:
                 self._graphs.clear()

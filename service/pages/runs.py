@@ -18,8 +18,9 @@ from ...actors.workflow.head import ALL_STATUSES, RunStatus
 from ...actors.workflow.run_index import RunFilter
 from ...storage.errors import CallerError
 from ..access import Caller
+from ..api.finding import meant_runs
 from ..bodies import Form
-from .finding import rows, workflow_class
+from .finding import rows
 from .guard import Guard, see
 from .sessions import Session
 from .shell import base_of
@@ -82,23 +83,16 @@ def asked_of(fields: list[tuple[str, str]]) -> Asked:
 
 def filter_of(runtime: Runtime, caller: Caller, asked: Asked) -> RunFilter:
     """What the library is asked for; raises `CallerError`, or a `PermissionError` for another tenant."""
-    tenant = asked.tenant or None
-    if caller.tenant is not None:
-        if tenant not in (None, caller.tenant):
-            raise PermissionError(f"the token of {caller.name} is for tenant {caller.tenant} alone")
-        tenant = caller.tenant
-    if bool(asked.ref_type) != bool(asked.ref_id):
-        raise CallerError("a ref is asked for with its type and its id")
-    name, separator, value = asked.tag.partition(":")
-    if asked.tag and not separator:
-        raise CallerError(f"a tag is asked for as NAME:VALUE; got {asked.tag!r:.100}")
-    return runtime.run_filter(
-        workflow_class(runtime, asked.workflow) if asked.workflow else None,
-        status=cast("list[RunStatus]", asked.statuses) or None,
+    return meant_runs(
+        runtime,
+        caller,
+        workflow=asked.workflow or None,
+        statuses=cast("list[RunStatus]", asked.statuses),
         state=asked.state or None,
-        ref=(asked.ref_type, asked.ref_id) if asked.ref_type else None,
-        tenant=tenant,
-        tag=(name, value) if asked.tag else None,
+        ref_type=asked.ref_type or None,
+        ref_id=asked.ref_id or None,
+        tenant=asked.tenant or None,
+        tag=asked.tag or None,
     )
 
 
