@@ -94,6 +94,8 @@ def test_pages_together_are_the_listing(
             page = runtime.run_page(wanted, limit=size, after=after, reverse=reverse)
             assert len(page.runs) <= min(size, most)
             found += [f"{run.workflow}/{run.id}" for run in page.runs]
+            assert len(found) == len({*found}), "told twice"
+            assert page.next is None or page.next != after, "the same page again"
             after = page.next
             if after is None:
                 break
